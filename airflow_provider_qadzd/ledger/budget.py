@@ -1,0 +1,99 @@
+"""A Zendesk account's call budgets, spent by all processes together.
+
+Each budget is a log of what was taken in the last sixty seconds, so that no minute, wherever it starts, holds more
+calls than the limit. Ordinary requests are taken in blocks, to cost one transaction in ten calls.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from airflow_provider_qadzd.ledger.schema import rate_budget
+from airflow_provider_qadzd.ledger.store import Ledger, upsert
+
+_WINDOW = 60.0
+_BLOCK = {"requests": 10}
+_BLOCK_LASTS = 5.0
+_LIMITS = {"requests": 140, "exports": 10, "user_updates": 60}
+"""Calls a minute until the server tells: `requests` is 70 % of the smallest plan's 200."""
+
+
+class LedgerBudget:
+    """Implements records.Budget for one account. `share` is the part of the told limit that we allow ourselves."""
+
+    def __init__(self, ledger: Ledger, account_id: int, share: float = 0.7) -> None:
+        self._ledger, self._account_id, self._share = ledger, account_id, share
+        self._held: dict[str, tuple[int, float]] = {}
+        self._guard = threading.Lock()
+
+    def take(self, name: str, count: int = 1) -> float:
+        """0.0 and the calls are ours, else the seconds to wait before asking again."""
+        with self._guard:
+            held, until = self._held.get(name, (0, 0.0))
+            now = self._ledger.clock.time()
+            if held >= count and now < until:
+                self._held[name] = (held - count, until)
+                return 0.0
+            block = max(count, _BLOCK.get(name, 1))
+            wait = self._lease(name, block, now)
+            if wait > 0 and block > count:
+                block, wait = count, self._lease(name, count, now)
+            if wait == 0 and block > count:
+                self._held[name] = (block - count, now + _BLOCK_LASTS)
+            return wait
+
+    def block(self, name: str, seconds: float) -> None:
+        """Nobody takes from `name` for that long."""
+        with self._guard, self._ledger.writing() as tx:
+            self._held.pop(name, None)
+            row = self._row(tx, name)
+            row["blocked_until"] = max(row["blocked_until"], self._ledger.clock.time() + seconds)
+            upsert(tx, rate_budget, [row])
+
+    def learn(self, name: str, limit_per_minute: int) -> None:
+        """Keep our share of the limit that the server told, written only when it changed."""
+        ours = max(1, int(limit_per_minute * (self._share if name == "requests" else 1.0)))
+        with self._ledger.reading() as tx:
+            known = self._row(tx, name)["limit_per_minute"]
+        if known != ours:
+            with self._ledger.writing() as tx:
+                upsert(tx, rate_budget, [{**self._row(tx, name), "limit_per_minute": ours}])
+
+    def _lease(self, name: str, count: int, now: float) -> float:
+        with self._ledger.writing() as tx:
+            row = self._row(tx, name)
+            spent = [(at, n) for at, n in row["spent"] if at > now - _WINDOW]
+            wait = max(row["blocked_until"] - now, _until_free(spent, count, row["limit_per_minute"], now))
+            if wait > 0:
+                return wait
+            upsert(tx, rate_budget, [{**row, "spent": [*spent, (now, count)]}])
+            return 0.0
+
+    def _row(self, tx: Connection, name: str) -> dict[str, Any]:
+        row = tx.execute(
+            select(rate_budget).where(
+                rate_budget.c.account_id == self._account_id, rate_budget.c.budget_name == name
+            )
+        ).one_or_none()
+        if row is not None:
+            return dict(row._mapping)
+        return {
+            "account_id": self._account_id, "budget_name": name, "limit_per_minute": _LIMITS[name], "spent": [],
+            "blocked_until": 0.0,
+        }  # fmt: skip
+
+
+def _until_free(spent: list[tuple[float, int]], count: int, limit: int, now: float) -> float:
+    """Seconds until `count` more calls fit under `limit`; 0.0 if they do now. `spent` is oldest first."""
+    over = sum(n for _, n in spent) + count - limit
+    for at, n in spent:
+        if over <= 0:
+            break
+        over -= n
+        freed = at + _WINDOW - now
+        if over <= 0:
+            return max(freed, 0.001)
+    return 0.0

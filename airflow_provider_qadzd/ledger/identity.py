@@ -1,0 +1,142 @@
+"""Which source, account and flow a connection means, so that no row ever hangs on a connection's name.
+
+A connection that now points elsewhere finds another source or account here. A flow remembers its two ends and its key
+templates; if one of them moved, that is said, and nothing is read or written on the wrong side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+
+from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.ledger.schema import account, flow, source
+from airflow_provider_qadzd.ledger.store import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One Zendesk account as the ledger knows it. `slug` is its part of the webhook path."""
+
+    account_id: int
+    base_url: str
+    slug: str
+    webhook_id: str | None = None
+    onboarded_at: str | None = None
+
+    @property
+    def holder(self) -> str:
+        """Under which name its credentials are kept."""
+        return f"account:{self.account_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A source feeding an account. `key` templates make external ids of QAD keys."""
+
+    flow_id: int
+    name: str
+    source_id: int
+    account_id: int
+
+
+def source_id_of(ledger: Ledger, base_url: str, workspaces: tuple[str, ...]) -> int:
+    """The id of the QAD instance at `base_url` (normalised) read through `workspaces`, given on first sight."""
+    spelt = ",".join(sorted(workspaces))
+    known = select(source.c.source_id).where(source.c.base_url == base_url, source.c.workspaces == spelt)
+    with ledger.reading() as tx:
+        found = tx.execute(known).scalar_one_or_none()
+    if found is not None:
+        return int(found)
+    with ledger.writing() as tx:
+        found = tx.execute(known).scalar_one_or_none()
+        if found is None:
+            row = {"base_url": base_url, "workspaces": spelt, "first_seen_at": ledger.now()}
+            found = tx.execute(insert(source).values(row).returning(source.c.source_id)).scalar_one()
+    return int(found)
+
+
+def account_at(ledger: Ledger, base_url: str) -> Account:
+    """The account at `base_url` (normalised), given on first sight with its host's first label as slug."""
+    known = select(account).where(account.c.base_url == base_url)
+    with ledger.reading() as tx:
+        found = tx.execute(known).one_or_none()
+    if found is None:
+        with ledger.writing() as tx:
+            found = tx.execute(known).one_or_none()
+            if found is None:
+                row = {"base_url": base_url, "slug": _free_slug(tx, base_url), "first_seen_at": ledger.now()}
+                found = tx.execute(insert(account).values(row).returning(*account.columns)).one()
+    return Account(found.account_id, found.base_url, found.slug, found.webhook_id, found.onboarded_at)
+
+
+def account_by_slug(ledger: Ledger, slug: str) -> Account | None:
+    """The account that `slug` names in the webhook path, or None."""
+    with ledger.reading() as tx:
+        found = tx.execute(select(account).where(account.c.slug == slug)).one_or_none()
+    if found is None:
+        return None
+    return Account(found.account_id, found.base_url, found.slug, found.webhook_id, found.onboarded_at)
+
+
+def note_onboarding(ledger: Ledger, account_id: int, webhook_id: str) -> None:
+    """Remember the account's webhook; the day of the first onboarding stays."""
+    with ledger.writing() as tx:
+        row = tx.execute(select(account).where(account.c.account_id == account_id)).one()
+        tx.execute(
+            update(account)
+            .where(account.c.account_id == account_id)
+            .values(webhook_id=webhook_id, onboarded_at=row.onboarded_at or ledger.now())
+        )
+
+
+def flow_named(
+    ledger: Ledger, name: str, source_id: int, account_id: int, organization_template: str, user_template: str
+) -> Flow:
+    """The flow of that name, made on first sight.
+
+    FixFirst if it has been another source, account or key template before: its links belong to those.
+    """
+    row: dict[str, object] = {
+        "source_id": source_id, "account_id": account_id,
+        "organization_template": organization_template, "user_template": user_template,
+    }  # fmt: skip
+    with ledger.reading() as tx:
+        found = tx.execute(select(flow).where(flow.c.flow_name == name)).one_or_none()
+    if found is None:
+        with ledger.writing() as tx:
+            found = tx.execute(select(flow).where(flow.c.flow_name == name)).one_or_none()
+            if found is None:
+                _refuse_shared_account(tx, name, row)
+                made = {**row, "flow_name": name, "first_seen_at": ledger.now()}
+                found = tx.execute(insert(flow).values(made).returning(*flow.columns)).one()
+    moved = [part for part, value in row.items() if getattr(found, part) != value]
+    if moved:
+        raise FixFirst(
+            f"Flow {name!r} was set up with another {', '.join(part.replace('_', ' ') for part in moved)}; "
+            "its links belong to that one.",
+            advice="Point the connections back, or give the new pair a flow name of its own in [qadzd] flows.",
+        )
+    return Flow(found.flow_id, name, source_id, account_id)
+
+
+def _refuse_shared_account(tx: Connection, name: str, row: dict[str, object]) -> None:
+    """A second flow into one account needs key templates that cannot meet the first one's."""
+    same = (flow.c.account_id == row["account_id"]) & (
+        (flow.c.organization_template == row["organization_template"])
+        | (flow.c.user_template == row["user_template"])
+    )
+    other = tx.execute(select(flow.c.flow_name).where(same)).scalars().first()
+    if other is not None:
+        raise FixFirst(
+            f"Flow {name!r} would write the same external ids as flow {other!r} into the same Zendesk account.",
+            advice="Give it organization and user templates with a part of its own, such as `eu-{code}`.",
+        )
+
+
+def _free_slug(tx: Connection, base_url: str) -> str:
+    host = base_url.split("//", 1)[-1].split("/", 1)[0]
+    wish = host.split(".", 1)[0] if host.endswith(".zendesk.com") else host.replace(":", "-").replace(".", "-")
+    taken = set(tx.execute(select(account.c.slug)).scalars())
+    return next(slug for slug in [wish, *(f"{wish}-{n}" for n in range(2, 1000))] if slug not in taken)

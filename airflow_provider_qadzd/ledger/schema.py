@@ -1,0 +1,404 @@
+"""The ledger's tables, by purpose. What each row is the memory of stands in its table's comment.
+
+Conventions: every key starts with a source, account or flow; a connection id is never a key. `*_at` is ISO 8601 UTC
+text, which sorts; `*_epoch`, `*_until` are Unix seconds. `*_folded` went through `records.fold`. Keys compare by code
+point on every database (collation "C" on PostgreSQL), so that "the lowest key" means one thing.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={"ix": "%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s"}
+)
+
+Key = String().with_variant(String(collation="C"), "postgresql")
+Id = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER primary keys by itself
+
+
+def _table(name: str, comment: str, *columns: Column[object] | Index) -> Table:
+    return Table(f"qadzd_{name}", metadata, *columns, comment=comment)
+
+
+def _required(name: str, kind: object, **more: object) -> Column[object]:
+    return Column(name, kind, nullable=False, **more)  # type: ignore[arg-type]
+
+
+def _part(name: str, kind: object = Key) -> Column[object]:
+    return Column(name, kind, primary_key=True, nullable=False, autoincrement=False)  # type: ignore[arg-type]
+
+
+source = _table(
+    "source",
+    "One QAD instance: its normalised base URL and the workspaces read from it.",
+    Column("source_id", Id, primary_key=True),
+    _required("base_url", Key),
+    _required("workspaces", Key),
+    _required("first_seen_at", String),
+    Index(None, "base_url", "workspaces", unique=True),
+)
+
+account = _table(
+    "account",
+    "One Zendesk account. `slug` is its part of the webhook path; `event_seq` numbers its ticket events.",
+    Column("account_id", Id, primary_key=True),
+    _required("base_url", Key),
+    Column("zendesk_id", BigInteger),
+    _required("slug", Key),
+    _required("event_seq", BigInteger, server_default=text("0")),
+    Column("webhook_id", String),
+    Column("onboarded_at", String),
+    _required("first_seen_at", String),
+    Index(None, "base_url", unique=True),
+    Index(None, "slug", unique=True),
+)
+
+flow = _table(
+    "flow",
+    "A source feeding an account, with its external-id templates. Neither may change under a flow's links.",
+    Column("flow_id", Id, primary_key=True),
+    _required("flow_name", Key),
+    _required("source_id", Id),
+    _required("account_id", Id),
+    _required("organization_template", String),
+    _required("user_template", String),
+    _required("mapping_digest", String, server_default=""),
+    _required("first_seen_at", String),
+    Index(None, "flow_name", unique=True),
+)
+
+qad_read = _table(
+    "qad_read",
+    "One read of one kind of QAD record. `complete` is null while it runs; `reason` says why it is not complete.",
+    Column("read_id", Id, primary_key=True),
+    _required("source_id", Id),
+    _required("kind", Key),
+    _required("read_mode", String),
+    Column("complete", Boolean),
+    _required("row_count", Integer, server_default=text("0")),
+    _required("reason", Text, server_default=""),
+    _required("started_at", String),
+    Column("ended_at", String),
+    _required("run", String, server_default=""),
+    Index(None, "source_id", "kind", "complete"),
+)
+
+qad_record = _table(
+    "qad_record",
+    "The last payload of each QAD customer and contact. `conflict`: one read gave this key two different persons.",
+    _part("source_id", Id),
+    _part("kind"),
+    _part("record_key"),
+    _required("key_folded", Key),
+    _required("payload", JSON),
+    _required("digest", String),
+    _required("conflict", Boolean, server_default=false()),
+    _required("first_seen_at", String),
+    _required("last_read", Id),
+)
+
+qad_contact_of = _table(
+    "qad_contact_of",
+    "Which contact belongs to which customer, and the last read that said so.",
+    _part("source_id", Id),
+    _part("contact_key"),
+    _part("customer_key"),
+    _required("last_read", Id),
+)
+
+wanted = _table(
+    "wanted",
+    "What each record should look like in Zendesk, as mapped fields; `last_outcome` is what last became of it.",
+    _part("flow_id", Id),
+    _part("kind"),
+    _part("record_key"),
+    _required("external_id", String),
+    _required("external_folded", Key),
+    _required("body", JSON),
+    _required("fingerprint", String),
+    _required("made_from", String),
+    _required("name_folded", Key),
+    _required("email_folded", Key, server_default=""),
+    _required("email_rank", Integer, server_default=text("0")),
+    _required("aside", String, server_default=""),
+    _required("last_outcome", String, server_default=""),
+    _required("last_detail", Text, server_default=""),
+    Index(None, "flow_id", "kind", "name_folded"),
+    Index(None, "flow_id", "kind", "email_folded"),
+    Index(None, "flow_id", "kind", "external_folded"),
+)
+
+mirror = _table(
+    "mirror",
+    "What Zendesk has: the mapped fields of each organization and user, as last observed.",
+    _part("account_id", Id),
+    _part("kind"),
+    _part("zendesk_id", BigInteger),
+    _required("external_folded", Key, server_default=""),
+    _required("name_folded", Key),
+    _required("email_folded", Key, server_default=""),
+    _required("user_role", String, server_default=""),
+    _required("active", Boolean),
+    _required("suspended", Boolean, server_default=false()),
+    Column("organization_id", BigInteger),
+    _required("fields", JSON),
+    _required("digest", String),
+    _required("updated_at", String, server_default=""),
+    _required("observed_epoch", Double),
+    Index(None, "account_id", "kind", "external_folded"),
+    Index(None, "account_id", "kind", "name_folded"),
+    Index(None, "account_id", "kind", "email_folded"),
+)
+
+link = _table(
+    "link",
+    "QAD key to Zendesk id. A membership's `other_key` is the customer, an identity's the address that we added. "
+    "`fingerprint` and `current_digest` are what was wanted and what was there when both last agreed. A membership that "
+    "came with its user's creation has no id here until one is needed.",
+    _part("flow_id", Id),
+    _part("kind"),
+    _part("record_key"),
+    _part("other_key"),
+    _required("account_id", Id),
+    Column("zendesk_id", BigInteger),
+    _required("body", JSON),
+    _required("fingerprint", String, server_default=""),
+    _required("current_digest", String, server_default=""),
+    _required("ours", Boolean),
+    _required("linked_at", String),
+    Index(None, "account_id", "kind", "zendesk_id", unique=True),
+)
+
+plan = _table(
+    "plan",
+    "One plan: counts by decision, and a hash over what it would do.",
+    Column("plan_id", Id, primary_key=True),
+    _required("flow_id", Id),
+    _required("plan_hash", String),
+    _required("counts", JSON),
+    _required("made_at", String),
+    _required("run", String, server_default=""),
+)
+
+change_item = _table(
+    "change_item",
+    "One intended write, from plan to outcome: planned, sent (job_id once known), unknown, done.",
+    Column("change_id", Id, primary_key=True),
+    _required("plan_id", Id),
+    _required("flow_id", Id),
+    _required("account_id", Id),
+    _required("kind", Key),
+    _required("record_key", Key),
+    _required("other_key", Key, server_default=""),
+    _required("target", Key),
+    _required("operation", String),
+    _required("intended", String, server_default=""),
+    Column("zendesk_id", BigInteger),
+    _required("base", String, server_default=""),
+    _required("fingerprint", String, server_default=""),
+    _required("difference", JSON),
+    _required("change_state", Key),
+    _required("job_id", String, server_default=""),
+    _required("outcome", String, server_default=""),
+    _required("reason", Text, server_default=""),
+    _required("attempts", Integer, server_default=text("0")),
+    _required("planned_at", String),
+    Column("sent_epoch", Double),
+    Column("ended_at", String),
+    _required("run", String, server_default=""),
+    Index(
+        "qadzd_change_item_one_open", "account_id", "kind", "target", unique=True,
+        sqlite_where=text("change_state <> 'done'"), postgresql_where=text("change_state <> 'done'"),
+    ),  # fmt: skip
+    Index(None, "flow_id", "change_state", "kind", "change_id"),
+)
+
+applier = _table(
+    "applier",
+    "The one applier of an account, while its lease lasts.",
+    _part("account_id", Id),
+    _required("owner", String),
+    _required("lease_until", Double),
+    _required("version", Integer),
+)
+
+audit_entry = _table(
+    "audit_entry",
+    "What happened to a record, written only when something changed; append-only.",
+    Column("audit_id", Id, primary_key=True),
+    Column("flow_id", Id),
+    Column("account_id", Id),
+    _required("kind", Key),
+    _required("record_key", Key),
+    _required("event", String),
+    _required("detail", JSON),
+    _required("happened_at", String),
+    _required("run", String, server_default=""),
+    Index(None, "kind", "record_key"),
+)
+
+inbox = _table(
+    "inbox",
+    "Each accepted webhook delivery. `body` goes once it is drained.",
+    Column("delivery_id", Id, primary_key=True),
+    _required("account_id", Id),
+    Column("payload_id", Key),
+    _required("signature", Key),
+    Column("body", LargeBinary),
+    _required("kind", String),
+    Column("ticket_id", BigInteger),
+    _required("occurred_at", String, server_default=""),
+    _required("received_at", String),
+    _required("inbox_state", Key),
+    _required("reason", Text, server_default=""),
+    Column("drained_at", String),
+    Index(None, "account_id", "payload_id", unique=True),
+    Index(None, "account_id", "signature", unique=True),
+    Index(None, "account_id", "inbox_state", "delivery_id"),
+)
+
+ticket = _table(
+    "ticket",
+    "The newest known state of each Zendesk ticket and the QAD customer it belongs to; never its description.",
+    _part("account_id", Id),
+    _part("ticket_id", BigInteger),
+    _required("version_epoch", Double),
+    _required("fetched_epoch", Double),
+    _required("status", Key),
+    _required("gone", Boolean, server_default=false()),
+    _required("subject", Text, server_default=""),
+    _required("priority", String, server_default=""),
+    _required("ticket_type", String, server_default=""),
+    _required("external_id", String, server_default=""),
+    Column("requester_id", BigInteger),
+    Column("organization_id", BigInteger),
+    Column("assignee_id", BigInteger),
+    Column("group_id", BigInteger),
+    _required("created_at", String, server_default=""),
+    _required("updated_at", String, server_default=""),
+    _required("solved_at", String, server_default=""),
+    _required("tags", JSON),
+    _required("custom_fields", JSON),
+    Column("flow_id", Id),
+    Column("customer_key", Key),
+    _required("match_reason", String, server_default=""),
+    _required("match_detail", Text, server_default=""),
+    Index(None, "account_id", "customer_key"),
+    Index(None, "account_id", "requester_id"),
+    Index(None, "account_id", "organization_id"),
+)
+
+ticket_event = _table(
+    "ticket_event",
+    "What the sensor reads: one per drained delivery, and one per export row that moved a ticket.",
+    _part("account_id", Id),
+    _part("seq", BigInteger),
+    _required("ticket_id", BigInteger),
+    _required("kind", String),
+    _required("status", String),
+    _required("found_by", String),
+    Column("delivery_id", Id),
+    Column("flow_id", Id),
+    Column("customer_key", Key),
+    _required("occurred_at", String),
+    _required("recorded_at", String),
+    Index(None, "account_id", "ticket_id"),
+    Index(None, "account_id", "delivery_id"),
+)
+
+ticket_history = _table(
+    "ticket_history",
+    "Zendesk's own events of each ticket, from the ticket event export.",
+    _part("account_id", Id),
+    _part("event_id", BigInteger),
+    _required("ticket_id", BigInteger),
+    _required("occurred_at", String),
+    Column("updater_id", BigInteger),
+    _required("children", JSON),
+    Index(None, "account_id", "ticket_id"),
+)
+
+export_cursor = _table(
+    "export_cursor",
+    "Where each export goes on, committed with the page it ends. `position` is the cursor, or `start:<epoch>`.",
+    _part("account_id", Id),
+    _part("leg"),
+    _required("position", Text),
+    _required("moved_at", String),
+)
+
+export_run = _table(
+    "export_run",
+    "The stretch that one run read, so that a cleared run reads it again and moves nothing.",
+    _part("account_id", Id),
+    _part("leg"),
+    _part("dag_id"),
+    _part("run_id"),
+    _required("first_position", Text),
+    _required("last_position", Text),
+)
+
+export_window = _table(
+    "export_window",
+    "One interval of the history export: open (goes on at `position`) or complete.",
+    _part("account_id", Id),
+    _part("leg"),
+    _part("starts_at"),
+    _part("ends_at"),
+    _required("position", Text),
+    _required("window_state", String),
+    _required("ticket_count", Integer),
+    _required("moved_at", String),
+)
+
+sensor_stretch = _table(
+    "sensor_stretch",
+    "Which ticket events (after `from_seq`, up to `to_seq`) one run of one sensor returned.",
+    _part("account_id", Id),
+    _part("dag_id"),
+    _part("task_id"),
+    _part("run_id"),
+    _required("from_seq", BigInteger),
+    _required("to_seq", BigInteger),
+    _required("recorded_at", String),
+)
+
+credential = _table(
+    "credential",
+    "Rotating tokens and signing secrets, sealed by a vault key; with the lease of whoever refreshes.",
+    _part("holder"),
+    _part("credential_name"),
+    _required("key_id", String),
+    _required("sealed", LargeBinary),
+    _required("version", Integer),
+    _required("credential_state", String),
+    _required("lease_owner", String, server_default=""),
+    _required("lease_until", Double, server_default=text("0")),
+    _required("written_at", String),
+)
+
+rate_budget = _table(
+    "rate_budget",
+    "Calls of the last sixty seconds, by account and budget, shared by all processes.",
+    _part("account_id", Id),
+    _part("budget_name"),
+    _required("limit_per_minute", Integer),
+    _required("spent", JSON),
+    _required("blocked_until", Double),
+)

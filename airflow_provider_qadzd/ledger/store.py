@@ -1,0 +1,205 @@
+"""The ledger's database: opening it, migrating it, and short transactions on it.
+
+SQLite (WAL, a writer takes its lock at BEGIN) for one machine, PostgreSQL for more. No transaction of this module is
+ever open during a network call: read what you need, close, call, then write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from airflow_provider_qadzd.errors import FixFirst, TryLater
+from airflow_provider_qadzd.records import Clock, SystemClock, canonical_json
+
+VERSION_TABLE = "qadzd_alembic_version"
+_MIGRATION_LOCK = 0x7161647A  # "qadz"; PostgreSQL's advisory locks are numbers
+_BUSY_SECONDS = 30
+
+
+class Ledger:
+    """One ledger database. Cheap to make; holds a small connection pool; safe to share between threads."""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        """`url` is a SQLAlchemy URL (`sqlite:////path/ledger.db`, `postgresql+psycopg://...`)."""
+        self.clock: Clock = clock or SystemClock()
+        self.engine = _engine(url)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that may write: committed at the end of the block, rolled back on any error.
+
+        Raises TryLater when the database is locked or away.
+        """
+        with _outages_told(), self.engine.connect().execution_options(qadzd_writes=True) as tx, tx.begin():
+            yield tx
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises TryLater when the database is locked or away."""
+        with _outages_told(), self.engine.connect() as tx, tx.begin():
+            yield tx
+
+    def now(self) -> str:
+        """The clock's time as the ledger writes it."""
+        return iso(self.clock.time())
+
+    def opened(self) -> Ledger:
+        """This ledger once its tables are those of this package's version.
+
+        A new SQLite ledger is migrated by whoever opens it first. Any other difference is FixFirst.
+        """
+        found = self.revision()
+        if found is None and self.is_sqlite:
+            self.upgrade()
+            found = self.revision()
+        if found != head_revision():
+            raise FixFirst(
+                f"The ledger's tables are at revision {found or 'none'}, this package needs {head_revision()}.",
+                advice="Run `airflow qadzd ledger upgrade`.",
+            )
+        return self
+
+    def revision(self) -> str | None:
+        """The migration that the database is at, None for a database without our tables."""
+        with self.reading() as tx:
+            return MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE}).get_current_revision()
+
+    def upgrade(self) -> None:
+        """Migrate to the newest revision. Any number of processes may do so at once: one works, the others wait."""
+        with self._migration_lock(), self.engine.connect().execution_options(qadzd_writes=True) as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                connection.commit()
+            config = migration_config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+
+    @contextlib.contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        if self.is_sqlite:
+            with open(f"{self.engine.url.database}.lock", "w") as lock:  # noqa: PTH123
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+            return
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": _MIGRATION_LOCK})
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": _MIGRATION_LOCK})
+
+
+def iso(epoch: float) -> str:
+    """Unix seconds as ISO 8601 UTC text to the millisecond, which sorts as time does."""
+    return datetime.fromtimestamp(epoch, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def epoch_of(iso_text: str) -> float:
+    """ISO 8601 text (with `Z` or an offset) as Unix seconds. Raises ValueError for anything else."""
+    moment = datetime.fromisoformat(iso_text.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        raise ValueError(f"{iso_text!r} has no time zone")
+    return moment.timestamp()
+
+
+def upsert(tx: Connection, table: Table, rows: Iterable[Mapping[str, Any]], keep: Sequence[str] = ()) -> None:
+    """Insert `rows`, replacing rows of the same primary key except for the columns in `keep`.
+
+    Rows are written in key order: two writers that take rows in different orders deadlock on PostgreSQL.
+    """
+    key = [column.name for column in table.primary_key]
+    ordered = sorted(rows, key=lambda row: [row[name] for name in key])
+    if not ordered:
+        return
+    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(table)
+    replaced = {name: insert.excluded[name] for name in ordered[0] if name not in key and name not in keep}
+    statement = (
+        insert.on_conflict_do_update(index_elements=key, set_=replaced)
+        if replaced
+        else insert.on_conflict_do_nothing(index_elements=key)
+    )
+    tx.execute(statement, ordered)
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """`items` in pieces of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def migration_config() -> Config:
+    """Alembic's configuration, without a file: the scripts lie beside this module."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def head_revision() -> str:
+    """The newest migration of this package."""
+    return ScriptDirectory.from_config(migration_config()).get_current_head() or ""
+
+
+def _engine(url: str) -> Engine:
+    where = make_url(url)
+    if where.get_backend_name() == "sqlite":
+        if not where.database or where.database == ":memory:":
+            raise FixFirst(
+                "A ledger in memory would be lost with its process.", advice="Give a file: sqlite:////path/ledger.db"
+            )
+        Path(where.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Path(where.database).touch(mode=0o600)
+        engine = create_engine(
+            where, json_serializer=canonical_json, connect_args={"timeout": _BUSY_SECONDS}, poolclass=NullPool
+        )
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if where.get_backend_name() != "postgresql":
+        raise FixFirst(
+            f"A ledger cannot be kept in {where.get_backend_name()}.",
+            advice="Use sqlite:////path/ledger.db or postgresql+psycopg://user@host/database.",
+        )
+    return create_engine(
+        where.set(drivername="postgresql+psycopg"), json_serializer=canonical_json, pool_pre_ping=True, pool_size=2
+    )
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin_sqlite` says, not where the driver guesses
+    connection.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later fails at once when another wrote in between, whatever the busy
+    # timeout; one that takes the write lock at BEGIN waits its turn.
+    writes = connection.get_execution_options().get("qadzd_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextlib.contextmanager
+def _outages_told() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise TryLater(f"The ledger is locked or away ({_kind(error)}).", wait=10.0) from error
+
+
+def _kind(error: SQLAlchemyError) -> str:
+    return type(getattr(error, "orig", None) or error).__name__

@@ -1,0 +1,263 @@
+"""The inward journey's memory: deliveries, tickets and their QAD customers, events for the sensor, history.
+
+A ticket's row is only ever replaced by one that is not older; every change of it, and every drained delivery, becomes
+one numbered ticket event in the same transaction. Numbers are given under the account row's lock, so that a reader who
+has seen number n has seen everything below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+
+from airflow_provider_qadzd.ledger.schema import (
+    account, audit_entry, inbox, link, sensor_stretch, ticket, ticket_event, ticket_history,
+)  # fmt: skip
+from airflow_provider_qadzd.ledger.store import Ledger, chunks, upsert
+from airflow_provider_qadzd.records import Owner
+
+EventRow = Row[Any]
+DeliveryRow = Row[Any]
+_IDS = 500
+
+
+# -- deliveries --------------------------------------------------------------------------------------------------------
+
+
+def store_delivery(ledger: Ledger, row: Mapping[str, Any]) -> bool:
+    """Commit one accepted delivery; False if it is a repeat of one that is still to be drained.
+
+    A repeated signed payload id is dropped. A repeated signature without an id, of a delivery already drained, reopens
+    it: the trigger route signs no id, so the repeat may be news.
+    """
+    with ledger.writing() as tx:
+        same = [inbox.c.signature == row["signature"]]
+        if row.get("payload_id"):
+            same.append(inbox.c.payload_id == row["payload_id"])
+        known = tx.execute(
+            select(inbox.c.delivery_id, inbox.c.payload_id, inbox.c.inbox_state)
+            .where(inbox.c.account_id == row["account_id"], or_(*same))
+        ).first()
+        if known is None:
+            tx.execute(insert(inbox).values(**row, received_at=ledger.now(), inbox_state="pending"))
+            return True
+        if known.payload_id is None and known.inbox_state == "drained":
+            tx.execute(
+                update(inbox)
+                .where(inbox.c.delivery_id == known.delivery_id)
+                .values(inbox_state="pending", drained_at=None, received_at=ledger.now())
+            )
+            return True
+        return False
+
+
+def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[DeliveryRow]:
+    """The oldest deliveries still to be drained."""
+    with ledger.reading() as tx:
+        return list(
+            tx.execute(
+                select(inbox)
+                .where(inbox.c.account_id == account_id, inbox.c.inbox_state == "pending")
+                .order_by(inbox.c.delivery_id)
+                .limit(limit)
+            ).all()
+        )
+
+
+def pending_count(ledger: Ledger, account_id: int | None = None) -> int:
+    """How many deliveries wait, of one account or of all."""
+    counted = select(func.count()).select_from(inbox).where(inbox.c.inbox_state == "pending")
+    if account_id is not None:
+        counted = counted.where(inbox.c.account_id == account_id)
+    with ledger.reading() as tx:
+        return int(tx.execute(counted).scalar_one())
+
+
+def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: str, reason: str = "") -> None:
+    """These deliveries are drained or set aside: nothing of their bodies is kept."""
+    tx.execute(
+        update(inbox)
+        .where(inbox.c.delivery_id.in_(list(ids)))
+        .values(inbox_state=state, reason=reason, body=None, drained_at=ledger.now())
+    )
+
+
+# -- tickets -----------------------------------------------------------------------------------------------------------
+
+
+def known_tickets(tx: Connection, account_id: int, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
+    """The stored rows of these tickets, by id."""
+    known: dict[int, Mapping[str, Any]] = {}
+    for some in chunks(ids, _IDS):
+        asked = select(ticket).where(ticket.c.account_id == account_id, ticket.c.ticket_id.in_(some))
+        known.update((row.ticket_id, row._mapping) for row in tx.execute(asked))
+    return known
+
+
+def linked_owners(tx: Connection, account_id: int, kind: str, ids: set[int | None]) -> dict[int | None, Owner]:
+    """Linked key by Zendesk id (for a user the contact's key stands where the customer's would)."""
+    owners: dict[int | None, Owner] = {}
+    for some in chunks(sorted(one for one in ids if one is not None), _IDS):
+        asked = select(link.c.zendesk_id, link.c.flow_id, link.c.record_key).where(
+            link.c.account_id == account_id, link.c.kind == kind, link.c.zendesk_id.in_(some)
+        )
+        owners.update((row.zendesk_id, Owner(row.flow_id, row.record_key)) for row in tx.execute(asked))
+    return owners
+
+
+def customers_of(tx: Connection, requesters: Mapping[int | None, Owner]) -> dict[tuple[int, str], list[Owner]]:
+    """The customers that each linked contact belongs to, by flow and contact key."""
+    customers: dict[tuple[int, str], list[Owner]] = {}
+    contacts = sorted({owner.customer for owner in requesters.values()})
+    for some in chunks(contacts, _IDS):
+        asked = select(link.c.flow_id, link.c.record_key, link.c.other_key).where(
+            link.c.kind == "membership", link.c.record_key.in_(some)
+        )
+        for row in tx.execute(asked):
+            customers.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
+    return customers
+
+
+def tickets_to_match(tx: Connection, account_id: int, after: int) -> dict[int, Mapping[str, Any]]:
+    """The next tickets whose customer may move: open ones, and closed ones that have none yet."""
+    page = tx.execute(
+        select(ticket)
+        .where(
+            ticket.c.account_id == account_id, ticket.c.ticket_id > after, ticket.c.gone.is_(False),
+            or_(ticket.c.customer_key.is_(None), ticket.c.status != "closed"),
+        )
+        .order_by(ticket.c.ticket_id)
+        .limit(_IDS)
+    )  # fmt: skip
+    return {row.ticket_id: row._mapping for row in page}
+
+
+def write_tickets(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace these tickets' rows."""
+    upsert(tx, ticket, ({"account_id": account_id, **row} for row in rows))
+
+
+def audit_moves(
+    tx: Connection, ledger: Ledger, account_id: int, written: Mapping[int, Mapping[str, Any]],
+    known: Mapping[int, Mapping[str, Any]],
+) -> None:  # fmt: skip
+    """Tell which tickets got, lost or changed their customer."""
+    entries = []
+    for ticket_id, row in written.items():
+        before = known.get(ticket_id, {}).get("customer_key")
+        if row["customer_key"] != before:
+            entries.append(
+                {
+                    "account_id": account_id, "flow_id": row["flow_id"], "kind": "ticket",
+                    "record_key": str(ticket_id), "event": "matched" if row["customer_key"] else "unmatched",
+                    "detail": {"before": before, "after": row["customer_key"], "reason": row["match_reason"]},
+                    "happened_at": ledger.now(),
+                }
+            )  # fmt: skip
+    if entries:
+        tx.execute(insert(audit_entry), entries)
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+def event_of(
+    row: Mapping[str, Any], kind: str, found_by: str, occurred_at: str = "", delivery_id: int | None = None
+) -> dict[str, Any]:
+    """A ticket event, not yet numbered, about a ticket's row as it stands."""
+    return {
+        "ticket_id": row["ticket_id"], "kind": kind, "status": row["status"], "found_by": found_by,
+        "delivery_id": delivery_id, "flow_id": row["flow_id"], "customer_key": row["customer_key"],
+        "occurred_at": occurred_at or row["updated_at"],
+    }  # fmt: skip
+
+
+def add_events(tx: Connection, ledger: Ledger, account_id: int, events: Sequence[Mapping[str, Any]]) -> None:
+    """Number these events and store them, under the account row's lock."""
+    if not events:
+        return
+    last = tx.execute(
+        update(account)
+        .where(account.c.account_id == account_id)
+        .values(event_seq=account.c.event_seq + len(events))
+        .returning(account.c.event_seq)
+    ).scalar_one()
+    now = ledger.now()
+    first = last - len(events) + 1
+    tx.execute(
+        insert(ticket_event),
+        [
+            {"account_id": account_id, "recorded_at": now, **event, "seq": first + n}
+            for n, event in enumerate(events)
+        ],
+    )
+
+
+def store_history(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Zendesk's own events of tickets, by their ids."""
+    unique = {row["event_id"]: {"account_id": account_id, **row} for row in rows}
+    upsert(tx, ticket_history, unique.values())
+
+
+# -- the sensor --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Events after `from_seq`, up to `to_seq`."""
+
+    from_seq: int
+    to_seq: int
+
+
+def stretch_of(ledger: Ledger, account_id: int, dag_id: str, task_id: str, run_id: str) -> Stretch | None:
+    """What this run of this sensor returned before, None if it has returned nothing yet."""
+    c = sensor_stretch.c
+    this = and_(c.account_id == account_id, c.dag_id == dag_id, c.task_id == task_id, c.run_id == run_id)
+    with ledger.reading() as tx:
+        row = tx.execute(select(c.from_seq, c.to_seq).where(this)).one_or_none()
+    return None if row is None else Stretch(row.from_seq, row.to_seq)
+
+
+def last_seen(ledger: Ledger, account_id: int, dag_id: str, task_id: str) -> int:
+    """Up to which event earlier runs of this sensor have returned; for a new sensor, up to now."""
+    c = sensor_stretch.c
+    earlier = and_(c.account_id == account_id, c.dag_id == dag_id, c.task_id == task_id)
+    with ledger.reading() as tx:
+        seen = tx.execute(select(func.max(c.to_seq)).where(earlier)).scalar_one()
+        if seen is None:
+            seen = tx.execute(select(account.c.event_seq).where(account.c.account_id == account_id)).scalar_one()
+    return int(seen)
+
+
+def save_stretch(
+    ledger: Ledger, account_id: int, dag_id: str, task_id: str, run_id: str, stretch: Stretch
+) -> None:  # fmt: skip
+    """This run of this sensor returns exactly these events, now and whenever it is cleared."""
+    row = {
+        "account_id": account_id, "dag_id": dag_id, "task_id": task_id, "run_id": run_id,
+        "from_seq": stretch.from_seq, "to_seq": stretch.to_seq, "recorded_at": ledger.now(),
+    }  # fmt: skip
+    with ledger.writing() as tx:
+        upsert(tx, sensor_stretch, [row])
+
+
+def events_after(
+    ledger: Ledger, account_id: int, after: int, *, upto: int | None = None, kinds: Sequence[str] = (),
+    customers: Sequence[str] = (), statuses: Sequence[str] = (), matched_only: bool = True,
+) -> list[EventRow]:  # fmt: skip
+    """Events with a number above `after` (and at most `upto`), of these kinds, customers and statuses."""
+    c = ticket_event.c
+    wanted = [c.account_id == account_id, c.seq > after]
+    if upto is not None:
+        wanted.append(c.seq <= upto)
+    for column, allowed in ((c.kind, kinds), (c.customer_key, customers), (c.status, statuses)):
+        if allowed:
+            wanted.append(column.in_(list(allowed)))
+    if matched_only:
+        wanted.append(c.customer_key.is_not(None))
+    with ledger.reading() as tx:
+        return list(tx.execute(select(ticket_event).where(*wanted).order_by(c.seq)).all())

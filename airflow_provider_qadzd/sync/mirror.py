@@ -1,0 +1,65 @@
+"""What Zendesk has, kept in the ledger by its incremental exports: one or two calls a run once it is complete.
+
+It exists because nothing in Zendesk can be looked up by email in bulk, and a write that matched by email could
+overwrite a colleague's account. What we read back after a write goes into it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from airflow_provider_qadzd.ledger import Ledger, accounts, exports
+from airflow_provider_qadzd.records import Kind, digest, fold
+from airflow_provider_qadzd.sync.mapping import MAPPED
+from airflow_provider_qadzd.zendesk.client import ZendeskClient
+from airflow_provider_qadzd.zendesk.wire import ExportPage, flatten
+
+SETTLE = 120.0
+"""Seconds before now up to which exports are read: Zendesk withholds the last minute, and refuses to start in it."""
+
+_LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"), ("mirror_users", "user"))
+
+
+def refresh_mirror(ledger: Ledger, account_id: int, client: ZendeskClient) -> dict[str, int]:
+    """Read both exports on from where the last run stopped. How many rows of each came."""
+    counts = {}
+    for leg, kind in _LEGS:
+        counts[kind] = 0
+        position = exports.position_of(ledger, account_id, leg) or exports.start_position(0)
+        while True:
+            page = _page(client, kind, position, ledger.clock.time() - SETTLE)
+            position = page.cursor if kind == "user" else exports.start_position(float(page.cursor))
+            with ledger.writing() as tx:
+                accounts.save_mirror(tx, observed(account_id, kind, page.rows, ledger.clock.time()))
+                exports.move(tx, ledger, account_id, leg, position)
+            counts[kind] += len(page.rows)
+            if page.end_of_stream:
+                break
+    return counts
+
+
+def _page(client: ZendeskClient, kind: Kind, position: str, latest_start: float) -> ExportPage:
+    start = exports.start_of(position)
+    if start is None:
+        return client.exports.users(cursor=position)
+    begin = min(float(start), latest_start)
+    return client.exports.users(start_time=begin) if kind == "user" else client.exports.organizations(begin)
+
+
+def observed(account_id: int, kind: Kind, rows: Iterable[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
+    """Records as Zendesk sent them, as rows of the mirror. The digest covers the mapped fields, role and activity."""
+    return [_row(account_id, kind, row, now) for row in rows]
+
+
+def _row(account_id: int, kind: Kind, row: Mapping[str, Any], now: float) -> dict[str, Any]:
+    fields = flatten(row, MAPPED[kind])
+    role = str(row.get("role") or "")
+    active = bool(row.get("active", True)) and not row.get("deleted_at")
+    return {
+        "account_id": account_id, "kind": kind, "zendesk_id": int(row["id"]),
+        "external_folded": fold(row.get("external_id") or ""), "name_folded": fold(row.get("name") or ""),
+        "email_folded": fold(row.get("email") or ""), "user_role": role, "active": active,
+        "suspended": bool(row.get("suspended")), "organization_id": row.get("organization_id"), "fields": fields,
+        "digest": digest(fields, role, active), "updated_at": row.get("updated_at") or "", "observed_epoch": now,
+    }  # fmt: skip

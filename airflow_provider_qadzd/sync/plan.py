@@ -1,0 +1,156 @@
+"""What to do about one record, decided purely from what is wanted, remembered and there.
+
+`decide` walks the situations of a record in order, each in words above its branch, and yields either a change to make
+in Zendesk or a settled outcome that needs no call. It is asked when a plan is drafted and asked again, with what
+Zendesk has at that moment, just before anything is sent: one rule, two moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from airflow_provider_qadzd.errors import UnsafePlan
+from airflow_provider_qadzd.records import Candidate, Flat, Held
+from airflow_provider_qadzd.sync.mapping import ONLY_AT_CREATION, suffixed
+
+Operation = Literal["create", "update", "add"]
+STAFF = ("agent", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A write to make. `difference` is field -> (before, after); `body` holds what is sent."""
+
+    operation: Operation
+    outcome: str
+    zendesk_id: int | None
+    base: str
+    body: Flat
+    difference: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An outcome that needs no call. `zendesk_id` is set where the key and a record belong together."""
+
+    outcome: str
+    detail: str = ""
+    zendesk_id: int | None = None
+    base: str = ""
+
+
+Decision = Change | Settled
+
+
+def decide(candidate: Candidate) -> Decision:
+    """The one decision about this organization or user."""
+    c = candidate
+    # Its own data cannot be synced: no name, or two different persons under one key.
+    if c.aside:
+        return Settled("set_aside", c.aside)
+    # Zendesk compares external ids without regard to case: a linked twin keeps its place, two newcomers both wait.
+    if c.twin is not None and c.link_id is None:
+        return Settled("set_aside", f"case_twin of {c.twin}")
+    if c.link_id is not None:
+        return _of_linked(c)
+    # Zendesk already has our external id: the link was lost, or a write's answer was.
+    if c.by_external is not None:
+        return _of_holder(c, c.by_external, "external_id")
+    return _new_organization(c) if c.kind == "organization" else _new_user(c)
+
+
+def _of_linked(c: Candidate) -> Decision:
+    # It is linked, and Zendesk does not have it any more.
+    if c.current is None or not c.current.active:
+        if c.kind == "organization":
+            return _creation(c, _name_for_new(c), "recreated")
+        return Settled("set_aside", "user_deleted_in_zendesk")
+    # It is linked to somebody who has become staff.
+    if c.current.role in STAFF:
+        return Settled("set_aside", f"is_{c.current.role}")
+    return _update(c, c.current, _name_for_linked(c, c.current), "updated")
+
+
+def _new_organization(c: Candidate) -> Decision:
+    holder = c.by_name
+    # Nobody has the name, or this key is not the first that wants it.
+    if holder is None or c.name_first != c.key or holder.linked_to is not None or holder.external_folded:
+        return _creation(c, _name_for_new(c), "created")
+    # An organization that nobody keyed has exactly this name: it is this customer's.
+    return _of_holder(c, holder, "name")
+
+
+def _new_user(c: Candidate) -> Decision:
+    # Several contacts share this mailbox: one user, that of the first of them; membership in each organization.
+    if c.email_folded and c.email_first != c.key:
+        return Settled("shared_with", c.email_first)
+    if c.by_email is not None:
+        return _of_holder(c, c.by_email, "email")
+    return _creation(c, str(c.body["name"]), "created")
+
+
+def _of_holder(c: Candidate, holder: Held, found_by: str) -> Decision:
+    # The holder is staff: never touched.
+    if holder.role in STAFF:
+        return Settled("set_aside", f"{found_by}_of_{holder.role} {holder.zendesk_id}")
+    # The holder belongs to another key of ours, or somebody else keyed it.
+    if holder.linked_to not in (None, c.key):
+        return Settled("set_aside", f"{found_by}_held_by {holder.linked_to}")
+    if found_by != "external_id" and holder.external_folded:
+        return Settled("set_aside", f"{found_by}_held_by external id of {holder.zendesk_id}")
+    return _update(c, holder, _name_for_linked(c, holder), "adopted")
+
+
+def _update(c: Candidate, held: Held, name: str, outcome: str) -> Decision:
+    wanted = {key: value for key, value in {**c.body, "name": name}.items() if key not in ONLY_AT_CREATION}
+    difference = {
+        key: (held.fields.get(key), value) for key, value in wanted.items() if not _same(held.fields.get(key), value)
+    }
+    if not difference:
+        return Settled("adopted" if outcome == "adopted" else "unchanged", "", held.zendesk_id, held.digest)
+    body = {key: after for key, (_, after) in difference.items()}
+    return Change("update", outcome, held.zendesk_id, held.digest, body, difference)
+
+
+def _creation(c: Candidate, name: str, outcome: str) -> Change:
+    body = {key: value for key, value in {**c.body, "name": name}.items() if value is not None}
+    return Change("create", outcome, None, "", body, {key: (None, value) for key, value in body.items()})
+
+
+def _name_for_new(c: Candidate) -> str:
+    plain = str(c.body["name"])
+    if c.kind != "organization":
+        return plain
+    free = c.by_name is None or c.by_name.zendesk_id == c.link_id or not c.by_name.active
+    return plain if free and c.name_first == c.key else suffixed(plain, c.key)
+
+
+def _name_for_linked(c: Candidate, held: Held) -> str:
+    """A linked organization keeps the plain name while it holds it; it takes it only if it is free and its turn."""
+    plain = str(c.body["name"])
+    if c.kind != "organization" or (c.by_name is not None and c.by_name.zendesk_id == held.zendesk_id):
+        return plain
+    return plain if c.by_name is None and c.name_first == c.key else suffixed(plain, c.key)
+
+
+def _same(before: object, after: object) -> bool:
+    return before == after or (before in (None, "") and after in (None, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """How much of what is linked one plan may change. Shares are 0 to 1; a plan under `floor` changes always goes."""
+
+    share: float = 0.3
+    floor: int = 50
+
+    def check(self, what: str, count: int, linked: int) -> None:
+        """UnsafePlan if `count` of `linked` records is more than the share and more than the floor."""
+        allowed = max(self.floor, int(self.share * linked))
+        if count > allowed:
+            raise UnsafePlan(
+                f"The plan has {count} {what} of {linked} linked records; the brake allows {allowed}. Nothing was sent.",
+                advice="Look at the plan. If it is right, run once with the parameter release_brake set to true.",
+            )

@@ -1,0 +1,225 @@
+"""The one receive path: every ticket, however it was heard of, comes through `store_tickets`.
+
+A webhook's delivery is committed as it came (`accept`) and only says what to fetch; `drain` fetches it. The exports
+bring tickets by themselves. All end in the same transaction: the ticket's row, replaced only by one that is not older;
+its QAD customer, or the reason why there is none; the events that the sensor reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from airflow_provider_qadzd.ledger import Ledger, tickets
+from airflow_provider_qadzd.ledger.store import epoch_of
+from airflow_provider_qadzd.sync.match import Match, match
+from airflow_provider_qadzd.zendesk.client import ZendeskClient
+from airflow_provider_qadzd.zendesk.webhook import Delivery
+from airflow_provider_qadzd.zendesk.wire import NotFound
+
+_FETCH = 100
+_GONE_STATUS = "deleted"
+
+
+# -- a delivery --------------------------------------------------------------------------------------------------------
+
+
+def accept(ledger: Ledger, account_id: int, delivery: Delivery, body: bytes) -> bool:
+    """Commit a verified delivery; False if it is a repeat. It is answered 2xx only after this returned."""
+    return tickets.store_delivery(
+        ledger,
+        {
+            "account_id": account_id, "payload_id": delivery.payload_id, "signature": delivery.signature,
+            "body": body, "kind": delivery.kind, "ticket_id": delivery.ticket_id,
+            "occurred_at": delivery.occurred_at,
+        },
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drain did: deliveries drained, deliveries set aside as unreadable, tickets that moved, tickets gone."""
+
+    drained: int = 0
+    aside: int = 0
+    moved: int = 0
+    gone: int = 0
+
+
+def drain(ledger: Ledger, account_id: int, client: ZendeskClient, batches: int = 1000) -> Drained:
+    """Fetch the tickets that pending deliveries name, a hundred a call, until nothing is pending."""
+    total = Drained()
+    for _ in range(batches):
+        pending = tickets.pending_deliveries(ledger, account_id, _FETCH)
+        if not pending:
+            break
+        done = _drain_batch(ledger, account_id, client, pending)
+        total = Drained(
+            total.drained + done.drained, total.aside + done.aside, total.moved + done.moved, total.gone + done.gone
+        )
+    return total
+
+
+def _drain_batch(
+    ledger: Ledger, account_id: int, client: ZendeskClient, pending: Sequence[tickets.DeliveryRow]
+) -> Drained:
+    readable = [row for row in pending if row.ticket_id is not None]
+    poison = [row.delivery_id for row in pending if row.ticket_id is None]
+    fetched, gone = _fetch(client, sorted({row.ticket_id for row in readable}))
+    now = ledger.clock.time()
+    with ledger.writing() as tx:
+        known = tickets.known_tickets(tx, account_id, sorted(gone))
+        rows = [ticket_row(one, now) for one in fetched]
+        rows += [_gone_row(ticket_id, known.get(ticket_id), now) for ticket_id in sorted(gone)]
+        stored = store_tickets(tx, ledger, account_id, rows)
+        events = [
+            tickets.event_of(stored.rows[row.ticket_id], row.kind, "webhook", row.occurred_at, row.delivery_id)
+            for row in readable
+        ]
+        tickets.add_events(tx, ledger, account_id, events)
+        tickets.end_deliveries(tx, ledger, [row.delivery_id for row in readable], "drained")
+        tickets.end_deliveries(tx, ledger, poison, "aside", "names no ticket that can be read")
+    return Drained(len(readable), len(poison), len(stored.moved), len(gone))
+
+
+def _fetch(client: ZendeskClient, ids: Sequence[int]) -> tuple[list[Mapping[str, Any]], set[int]]:
+    """Those tickets as they are now, and those that Zendesk says do not exist. Left out of a list is not gone."""
+    fetched: list[Mapping[str, Any]] = list(client.tickets.show_many(ids)) if ids else []
+    gone: set[int] = set()
+    for ticket_id in set(ids) - {int(row["id"]) for row in fetched}:
+        try:
+            fetched.append(client.tickets.show(ticket_id))
+        except NotFound:
+            gone.add(ticket_id)
+    return fetched, gone
+
+
+# -- a ticket ----------------------------------------------------------------------------------------------------------
+
+
+def ticket_row(sent: Mapping[str, Any], fetched_epoch: float, metric: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A ticket as Zendesk sent it, as the ledger keeps it: never its description."""
+    updated_at = sent.get("updated_at") or ""
+    version = sent.get("generated_timestamp") or (epoch_of(updated_at) if updated_at else 0)
+    status = str(sent.get("status") or "")
+    return {
+        "ticket_id": int(sent["id"]), "version_epoch": float(version), "fetched_epoch": fetched_epoch,
+        "status": status, "gone": status == _GONE_STATUS, "subject": sent.get("subject") or "",
+        "priority": sent.get("priority") or "", "ticket_type": sent.get("type") or "",
+        "external_id": sent.get("external_id") or "", "requester_id": sent.get("requester_id"),
+        "organization_id": sent.get("organization_id"), "assignee_id": sent.get("assignee_id"),
+        "group_id": sent.get("group_id"), "created_at": sent.get("created_at") or "", "updated_at": updated_at,
+        "solved_at": (metric or {}).get("solved_at") or "", "tags": sent.get("tags") or [],
+        "custom_fields": sent.get("custom_fields") or [],
+    }  # fmt: skip
+
+
+def _gone_row(ticket_id: int, known: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
+    """A ticket that Zendesk does not have any more: what was known of it stays, with the state `deleted`."""
+    base = dict(known) if known else ticket_row({"id": ticket_id, "updated_at": ""}, now)
+    base.pop("account_id", None)
+    return {**base, "status": _GONE_STATUS, "gone": True, "fetched_epoch": now}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What storing tickets did: ids whose state moved, their rows before (if any), and every id's row as it stands."""
+
+    moved: frozenset[int]
+    before: Mapping[int, Mapping[str, Any]]
+    rows: Mapping[int, Mapping[str, Any]]
+
+
+def store_tickets(tx: Connection, ledger: Ledger, account_id: int, rows: Sequence[Mapping[str, Any]]) -> Stored:
+    """Replace what is older than `rows`, match each to its customer, and audit where a customer moved."""
+    newest: dict[int, Mapping[str, Any]] = {}
+    for row in rows:
+        seen = newest.get(row["ticket_id"])
+        if seen is None or _version(row) >= _version(seen):
+            newest[row["ticket_id"]] = row
+    known = tickets.known_tickets(tx, account_id, list(newest))
+    fresh = {
+        ticket_id: row
+        for ticket_id, row in newest.items()
+        if ticket_id not in known or _version(row) >= _version(known[ticket_id])
+    }
+    moved = frozenset(ticket_id for ticket_id, row in fresh.items() if _moved(row, known.get(ticket_id)))
+    found = _matches(tx, account_id, list(fresh.values()))
+    written = {ticket_id: _matched(row, known.get(ticket_id), found[ticket_id]) for ticket_id, row in fresh.items()}
+    tickets.write_tickets(tx, account_id, written.values())
+    tickets.audit_moves(tx, ledger, account_id, written, known)
+    return Stored(moved, known, {**known, **written})
+
+
+def _moved(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
+    """Whether anything that people see differs: Zendesk's own upkeep raises the version without a change."""
+    return before is None or any(before[name] != value for name, value in row.items() if name not in _NOT_STATE)
+
+
+_NOT_STATE = ("version_epoch", "fetched_epoch", "solved_at")
+
+
+def _version(row: Mapping[str, Any]) -> tuple[float, float]:
+    return row["version_epoch"], row["fetched_epoch"]
+
+
+def _matched(row: Mapping[str, Any], before: Mapping[str, Any] | None, found: Match) -> dict[str, Any]:
+    """The row with its customer. A closed ticket keeps the customer it has."""
+    kept = before is not None and before["customer_key"] is not None and row["status"] in ("closed", "deleted")
+    if before is not None and kept:
+        return {**row, **{name: before[name] for name in _MATCH_COLUMNS}}
+    return {**row, **_match_columns(found)}
+
+
+_MATCH_COLUMNS = ("flow_id", "customer_key", "match_reason", "match_detail")
+
+
+def _match_columns(found: Match) -> dict[str, Any]:
+    owner = found.owner
+    return {
+        "flow_id": owner.flow_id if owner else None, "customer_key": owner.customer if owner else None,
+        "match_reason": found.reason, "match_detail": found.detail,
+    }  # fmt: skip
+
+
+def _matches(tx: Connection, account_id: int, rows: Sequence[Mapping[str, Any]]) -> dict[int, Match]:
+    """The customer of each ticket row by what is linked now."""
+    organizations = tickets.linked_owners(tx, account_id, "organization", {row["organization_id"] for row in rows})
+    requesters = tickets.linked_owners(tx, account_id, "user", {row["requester_id"] for row in rows})
+    customers = tickets.customers_of(tx, requesters)
+    found = {}
+    for row in rows:
+        requester = requesters.get(row["requester_id"])
+        found[row["ticket_id"]] = match(
+            organizations.get(row["organization_id"]), row["requester_id"], requester is not None,
+            customers.get((requester.flow_id, requester.customer), []) if requester else [],
+        )  # fmt: skip
+    return found
+
+
+# -- when links appear or move ------------------------------------------------------------------------------------------
+
+
+def match_again(ledger: Ledger, account_id: int) -> int:
+    """Match tickets anew by what is linked now: open ones, and closed ones without a customer. How many moved."""
+    moved, after = 0, -1
+    while True:
+        with ledger.writing() as tx:
+            rows = tickets.tickets_to_match(tx, account_id, after)
+            if not rows:
+                return moved
+            after = max(rows)
+            found = _matches(tx, account_id, list(rows.values()))
+            changed = {
+                ticket_id: {**row, **_match_columns(found[ticket_id])}
+                for ticket_id, row in rows.items()
+                if any(row[name] != value for name, value in _match_columns(found[ticket_id]).items())
+            }
+            tickets.write_tickets(tx, account_id, changed.values())
+            tickets.audit_moves(tx, ledger, account_id, changed, rows)
+            newly = [row for row in changed.values() if row["customer_key"] != rows[row["ticket_id"]]["customer_key"]]
+            tickets.add_events(tx, ledger, account_id, [tickets.event_of(row, "matched", "link") for row in newly])
+            moved += len(newly)

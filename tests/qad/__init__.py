@@ -1,0 +1,1 @@
+"""Tests of the QAD dialect, of signing in and of the client."""

@@ -1,0 +1,390 @@
+"""The QAD client over a list of replies: what is read, when a read is complete, what is repeated, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
+from airflow_provider_qadzd.qad import browse
+from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect
+from airflow_provider_qadzd.settings import settings_from
+from tests.qad.replies import BASE, FakeClock, MemoryTokens, Replies, Reply, field_list, page, session_of
+
+WHERE = "connection qad_default"
+COLUMNS = {"customer_columns": {"code": "c.code", "name": "c.name"}}
+FIELDS = field_list("c.code", "c.name")
+PLAIN = QadSettings(**COLUMNS)
+
+
+def client_of(replies: Replies, settings: QadSettings = PLAIN, clock: FakeClock | None = None) -> QadClient:
+    """A client without authentication whose whole network is `replies`."""
+    return QadClient(BASE, session_of(replies), settings, clock or FakeClock(), WHERE)
+
+
+def row(code: str) -> dict[str, str]:
+    """A customer row with two columns."""
+    return {"c.code": code, "c.name": f"Name {code}"}
+
+
+def codes(replies: Replies, settings: QadSettings = PLAIN) -> tuple[list[list[str]], bool, str]:
+    """The codes of each page that a read hands out, and how the read ended."""
+    read = client_of(replies, settings).customers()
+    pages = [[customer.code for customer in page] for page in read]
+    return pages, read.complete, read.reason
+
+
+def test_a_read_is_complete_when_qad_says_there_is_no_more() -> None:
+    """Pages come one by one under one callId, and the last one's word ends the read."""
+    replies = Replies(FIELDS, page(row("A"), row("B"), more=True), page(row("C")))
+    assert codes(replies) == ([["A", "B"], ["C"]], True, "")
+    first, second = replies.query(1), replies.query(2)
+    assert (first["page"], first["pageAction"], second["page"], second["pageAction"]) == ("1", "first", "2", "next")
+    assert first["callId"] == second["callId"] != replies.query(0)["callId"]
+
+
+def test_the_call_id_can_be_left_out() -> None:
+    """A site that does not understand `callId` is not sent one."""
+    replies = Replies(FIELDS, page(row("A")))
+    codes(replies, replace(PLAIN, call_id=False))
+    assert "callId" not in replies.query(1)
+
+
+def test_pages_are_handed_on_as_they_come() -> None:
+    """The first page can be stored before the second is asked for."""
+    replies = Replies(FIELDS, page(row("A"), more=True), page(row("B")))
+    read = client_of(replies).customers()
+    assert [customer.code for customer in next(read)] == ["A"]
+    assert (len(replies.left), read.complete, read.reason) == (1, False, "not read to its end")
+
+
+def test_filters_go_with_every_page() -> None:
+    """Configured filters are part of each page's request."""
+    replies = Replies(FIELDS, page(row("A"), more=True), page(row("B")))
+    codes(replies, replace(PLAIN, customer_filters=("c.code,sw,A,literal",)))
+    assert [replies.query(number)["filter"] for number in (1, 2)] == ["c.code,sw,A,literal"] * 2
+
+
+def test_each_workspace_is_read_in_turn() -> None:
+    """Several workspaces are one read, each with its header."""
+    replies = Replies(FIELDS, page(row("A")), page(row("B")))
+    settings = replace(PLAIN, workspaces=("D1_D1CO", "D2_D2CO"))
+    assert codes(replies, settings) == ([["A"], ["B"]], True, "")
+    assert [sent.headers["x-qad-workspace-id"] for sent in replies.sent[1:]] == ["D1_D1CO", "D2_D2CO"]
+
+
+def test_one_incomplete_workspace_makes_the_read_incomplete() -> None:
+    """The other workspaces are still read, and the reason names the one that is not whole."""
+    replies = Replies(FIELDS, page(row("A"), more=True), page(row("A"), more=True), page(row("B")))
+    pages, complete, reason = codes(replies, replace(PLAIN, workspaces=("D1", "D2")))
+    assert (pages, complete) == ([["A"], ["B"]], False)
+    assert reason == "customers of D1: page 2 repeats an earlier page"
+
+
+@pytest.mark.parametrize(
+    ("replies", "pages", "reason"),
+    [
+        pytest.param([page(row("A"), more=True), page(row("A"), more=True)], [["A"]],
+                     "page 2 repeats an earlier page", id="page 1 again"),
+        pytest.param([page(row("A"), more=True), page(row("B"), more=True), page(row("A"))], [["A"], ["B"]],
+                     "page 3 repeats an earlier page", id="a circle"),
+        pytest.param([page(row("A"), more=True), page(more=True)], [["A"]],
+                     "page 2 is empty, and QAD did not say that it is the last", id="empty, with more promised"),
+        pytest.param([page(row("A"), more=None), page(more=None)], [["A"]],
+                     "page 2 is empty, and QAD did not say that it is the last", id="empty, with nothing told"),
+        pytest.param([page(row(code), more=True) for code in "ABC"], [["A"], ["B"], ["C"]],
+                     "stopped at the cap of 3 pages", id="the cap"),
+    ],
+)  # fmt: skip
+def test_a_read_that_qad_did_not_end_is_incomplete(replies: list[Reply], pages: list[list[str]], reason: str) -> None:
+    """A repeat is not handed on, nothing loops for ever, and the read says why it is not whole."""
+    assert codes(Replies(FIELDS, *replies), replace(PLAIN, page_cap=3)) == (pages, False, f"customers: {reason}")
+
+
+def test_a_read_that_ends_on_the_last_allowed_page_is_complete() -> None:
+    """The cap only counts where there was more to read."""
+    replies = Replies(FIELDS, page(row("A"), more=True), page(row("B"), more=True), page(row("C")))
+    assert codes(replies, replace(PLAIN, page_cap=3))[1]
+
+
+def test_a_site_that_never_tells_can_end_by_an_empty_page() -> None:
+    """Where the setting says so, the first empty page is the end."""
+    replies = Replies(FIELDS, page(), page(row("A"), more=None), page(more=None))
+    assert codes(replies, replace(PLAIN, more_at="empty_page")) == ([["A"]], True, "")
+
+
+def test_a_fault_in_the_middle_raises_after_the_pages_before_it() -> None:
+    """What was read was handed on, the fault is raised, and the read stays incomplete."""
+    replies = Replies(FIELDS, page(row("A"), more=True), Reply(200, {"submitResult": {"success": False}}))
+    read, seen = client_of(replies).customers(), []
+    with pytest.raises(FixFirst, match="success = false"):
+        seen.extend(customer.code for page in read for customer in page)
+    assert (seen, read.complete, read.pages) == (["A"], False, 1)
+    assert "success = false" in read.reason
+
+
+def test_an_unknown_browse_is_not_an_empty_one() -> None:
+    """No rows and no fields mean that QAD does not know the browse; the error names it and its setting."""
+    with pytest.raises(FixFirst, match=r"urn:browse:mfg:zz999.*Check customers_browse") as caught:
+        codes(Replies(page(), page()), replace(PLAIN, customers_browse="urn:browse:mfg:zz999"))
+    assert WHERE in str(caught.value)
+
+
+def test_a_known_browse_without_rows_is_empty_and_complete() -> None:
+    """A browse that lists fields and has no rows is really empty."""
+    assert codes(Replies(FIELDS, page())) == ([], True, "")
+
+
+def test_a_site_that_lists_no_fields_can_be_read_by_its_rows() -> None:
+    """Rows prove a browse as well as its field list does."""
+    assert codes(Replies(page(), page(row("A")))) == ([["A"]], True, "")
+
+
+def test_a_sparse_row_is_read_by_the_field_list() -> None:
+    """A column that a page leaves out is blank there, as long as the browse lists it."""
+    settings = QadSettings(customer_columns={"code": "c.code", "name": "c.name", "city": "c.city"})
+    listed, full = field_list("c.code", "c.name", "c.city"), {**row("B"), "c.city": "Ghent"}
+    replies = Replies(listed, page(row("A"), more=True), page(full))
+    read = client_of(replies, settings).customers()
+    assert [customer.city for page in read for customer in page] == ["", "Ghent"]
+
+
+def test_a_row_that_is_no_record_is_counted() -> None:
+    """One bad row stops nothing; it is counted by reason, and the read is complete."""
+    read = client_of(Replies(FIELDS, page(row("A"), row(" ")))).customers()
+    assert [len(page) for page in read] == [1]
+    assert (read.complete, read.rows, dict(read.refused)) == (True, 2, {"no_customer_code": 1})
+
+
+def test_a_read_without_one_readable_row_is_incomplete() -> None:
+    """If every row is refused, the columns are wrong, and nobody has disappeared."""
+    _, complete, reason = codes(Replies(FIELDS, page(row(""), row(" "))))
+    assert (complete, reason) == (False, "customers: not one row could be read (no_customer_code)")
+
+
+def test_contacts_are_read_with_their_own_columns() -> None:
+    """The contacts browse has its own id, filters and columns, and QAD's default names."""
+    named = {"ad_mstr.ad_addr": "A", "contact.ContactName": "Ann"}
+    person = {**named, "contact.Contact_ID": 7, "CONTACT.contactemail": "a@x"}
+    replies = Replies(field_list(*person), page(person))
+    (contact,) = next(client_of(replies).contacts())
+    assert (contact.key, contact.customer, contact.email) == ("7", "A", "a@x")
+    assert replies.query(1)["browseId"] == browse.CONTACTS_BROWSE
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        pytest.param({"customer_columns": {"kode": "x"}}, "Did you mean 'code'", id="an unknown field"),
+        pytest.param({"customer_columns": {"code": ""}}, "code cannot be left out", id="no code"),
+        pytest.param({"contact_filters": ("contact.x",)}, "contact_filters.*not a browse filter", id="a bad filter"),
+        pytest.param({"page_size": 0}, "at least 1", id="pages of nothing"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_sent(changes: dict[str, Any], match: str) -> None:
+    """A setting that cannot work is refused when the client is made."""
+    with pytest.raises(FixFirst, match=match):
+        client_of(Replies(), QadSettings(**changes))
+
+
+def test_a_configured_column_must_exist_and_a_default_one_need_not() -> None:
+    """Who names a column wants it; the defaults that a browse lacks are left out."""
+    asked = QadSettings(customer_columns={**COLUMNS["customer_columns"], "email": "c.mail"})
+    with pytest.raises(FixFirst, match=r"no column 'c\.mail' \(email\)"):
+        codes(Replies(FIELDS, page(row("A"))), asked)
+    assert codes(Replies(FIELDS, page(row("A"))))[1]
+
+
+def test_settings_come_from_a_connection_extra() -> None:
+    """Every setting can stand in a connection's extra, and a misspelled one is refused."""
+    extra = {"workspaces": "D1_D1CO, D2_D2CO", "verify": True, "page_size": "500", "allow_http": "no"}
+    settings = settings_from(QadSettings, extra, WHERE)
+    assert (settings.workspaces, settings.verify, settings.page_size) == (("D1_D1CO", "D2_D2CO"), "True", 500)
+    with pytest.raises(FixFirst, match="Did you mean 'workspaces'"):
+        settings_from(QadSettings, {"workspace": "D1"}, WHERE)
+
+
+# --- Repeating, and what is never done ---
+
+
+@pytest.mark.parametrize(
+    "away",
+    [
+        pytest.param(Reply(429), id="429"),
+        pytest.param(Reply(502), id="502"),
+        pytest.param(Reply(503), id="503"),
+        pytest.param(Reply(504), id="504"),
+        pytest.param(Reply(error=requests.ConnectionError("refused")), id="refused"),
+        pytest.param(Reply(error=requests.ReadTimeout("slow")), id="timeout"),
+        pytest.param(Reply(error=requests.exceptions.ChunkedEncodingError("cut")), id="cut off"),
+    ],
+)
+def test_a_get_is_repeated_while_qad_is_away(away: Reply) -> None:
+    """A busy or unreachable QAD is asked again after a pause, and the read goes on."""
+    replies, clock = Replies(FIELDS, away, away, page(row("A"))), FakeClock()
+    read = client_of(replies, clock=clock).customers()
+    assert [len(page) for page in read] == [1]
+    assert (replies.left, len(clock.slept)) == ([], 2)
+
+
+def test_retry_after_is_waited_for() -> None:
+    """The pause is what the server asks for, in seconds or as a date."""
+    clock = FakeClock()
+    date = "Tue, 14 Nov 2023 22:13:50 GMT"  # 30 seconds after the clock's start, 23 after the first pause
+    away = [Reply(503, headers={"Retry-After": "7"}), Reply(429, headers={"Retry-After": date})]
+    next(client_of(Replies(FIELDS, *away, page(row("A"))), clock=clock).customers())
+    assert clock.slept == [7.0, 23.0]
+
+
+def test_repeating_is_bounded_by_number() -> None:
+    """Five attempts are made; then the caller is told to try later."""
+    replies, clock = Replies(*[Reply(503)] * 6), FakeClock()
+    with pytest.raises(TryLater, match="QAD is away or busy") as caught:
+        client_of(replies, clock=clock).browse_fields("b")
+    assert (len(replies.left), len(clock.slept), caught.value.wait) == (1, 4, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [pytest.param("90", 0, id="at the bound: waited"), pytest.param("91", 1, id="just over: handed on")],
+)
+def test_repeating_is_bounded_by_time(told: str, left: int) -> None:
+    """A pause that is too long to wait in place is handed to the caller, with its length."""
+    replies, clock = Replies(Reply(503, headers={"Retry-After": told}), FIELDS), FakeClock()
+    client = client_of(replies, clock=clock)
+    if not left:
+        assert client.browse_fields("b") == ["c.code", "c.name"]
+        return
+    with pytest.raises(TryLater, match=r"Wait 91 s") as caught:
+        client.browse_fields("b")
+    assert (caught.value.wait, clock.slept, len(replies.left)) == (91.0, [], 1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "match"),
+    [
+        pytest.param(Reply(500), TryLater, "HTTP 500", id="platform fault"),
+        pytest.param(Reply(200, b"<html>down</html>"), TryLater, "platform fault", id="a page"),
+        pytest.param(Reply(401), FixFirst, "login of connection qad_default", id="401 names the connection"),
+        pytest.param(Reply(403), FixFirst, "permission", id="403"),
+        pytest.param(Reply(404), FixFirst, "base URL of connection qad_default", id="404"),
+        pytest.param(Reply(302, headers={"Location": f"{BASE}/login"}), FixFirst, "login page", id="to the login"),
+        pytest.param(Reply(error=requests.exceptions.SSLError("x")), FixFirst, "certificate", id="certificate"),
+        pytest.param(Reply(error=requests.exceptions.InvalidHeader("x")), FixFirst, "InvalidHeader", id="a bad header"),
+    ],
+)
+def test_what_a_repetition_cannot_cure_is_not_repeated(reply: Reply, error: type[QadzdError], match: str) -> None:
+    """One attempt, one named error."""
+    replies = Replies(reply, FIELDS)
+    with pytest.raises(error, match=match):
+        client_of(replies).browse_fields("b")
+    assert len(replies.left) == 1
+
+
+def test_every_request_has_a_timeout_and_a_verified_certificate() -> None:
+    """Nothing waits for ever, and the configured CA is the one that counts."""
+    replies = Replies(FIELDS)
+    client_of(replies, replace(PLAIN, timeout=9.0, verify="/etc/ca.pem")).browse_fields("b")
+    assert (replies.options[0]["timeout"], replies.options[0]["verify"]) == ((10.0, 9.0), "/etc/ca.pem")
+
+
+def test_a_client_signs_in_by_itself() -> None:
+    """`connect` joins session, authentication and client; a session that QAD forgot costs one login."""
+    tokens = [Reply(body={"access_token": name}) for name in ("one", "two")]
+    replies = Replies(tokens[0], Reply(401), tokens[1], FIELDS)
+    settings = replace(PLAIN, client_id="app")
+    client = connect(BASE + "/", "svc", "secret", settings, tokens=MemoryTokens(), session=session_of(replies),
+                     clock=FakeClock(), where=WHERE)  # fmt: skip
+    assert client.browse_fields("b") == ["c.code", "c.name"]
+    assert replies.sent[-1].headers["Authorization"] == "Bearer two"
+
+
+def test_a_login_that_does_not_help_is_named() -> None:
+    """A second 401 is the connection's credentials, and no third request is made."""
+    replies = Replies(Reply(body={"access_token": "a"}), Reply(401), Reply(body={"access_token": "b"}), Reply(401))
+    client = connect(BASE, "svc", "secret", replace(PLAIN, client_id="app"), tokens=MemoryTokens(),
+                     session=session_of(replies), clock=FakeClock(), where=WHERE)  # fmt: skip
+    with pytest.raises(FixFirst, match="Check the login of connection qad_default"):
+        client.browse_fields("b")
+    assert replies.left == []
+
+
+# --- Fields, look-ups, the check ---
+
+
+def test_the_field_list_is_only_that_browse_s() -> None:
+    """A site that ignores the filter lists the fields of every browse; the others are left out."""
+    rows = [{"x.field": "a.b", "x.browseURI": "URN:b"}, {"x.field": "c.d", "x.browseURI": "urn:other"}]
+    replies = Replies(page(*rows))
+    assert client_of(replies).browse_fields("urn:b") == ["a.b"]
+    assert replies.query(0)["filter"] == "browseURI,eq,urn:b,literal"
+
+
+def test_a_long_field_list_is_read_to_its_end() -> None:
+    """The field list has pages too."""
+    first = Reply(body={**FIELDS.body, "auxillaryData": {"HasMoreParams": "true"}})
+    replies = Replies(first, field_list("c.city"))
+    assert client_of(replies).browse_fields("urn:b") == ["c.code", "c.name", "c.city"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        pytest.param(Reply(body={"data": {"customerV2s": [{"customerCode": "A"}]}}), True, id="found"),
+        pytest.param(Reply(body={"data": {"customerV2s": []}}), False, id="not found"),
+        pytest.param(Reply(404), None, id="no such endpoint here"),
+        pytest.param(Reply(403), None, id="not permitted"),
+        pytest.param(Reply(200, {"submitResult": {"success": False}}), None, id="an error is not an answer"),
+    ],
+)
+def test_a_customer_can_be_asked_for_by_key(reply: Reply, expected: bool | None) -> None:
+    """Only a clear "not found" is False; where the instance cannot be asked, the answer is None."""
+    replies = Replies(reply)
+    assert client_of(replies).customer_exists("All", "A") is expected
+    assert replies.query(0) == {"sharedSetCode": "All", "customerCode": "A", "viewUri": browse.CUSTOMER_VIEW}
+
+
+@pytest.mark.parametrize("reply", [Reply(401), Reply(500)], ids=["401", "500"])
+def test_a_look_up_that_fails_raises(reply: Reply) -> None:
+    """Failing to ask is not an answer about the customer."""
+    with pytest.raises(QadzdError):
+        client_of(Replies(reply)).customer_exists("All", "A")
+
+
+def test_a_customer_without_a_shared_set_cannot_be_asked_for() -> None:
+    """Without its whole key nothing is sent."""
+    assert client_of(Replies()).customer_exists("", "A") is None
+
+
+def test_the_check_says_what_is_there() -> None:
+    """The check uses fields, columns and paging of both browses and names the columns that are missing."""
+    contacts = {"ad_mstr.ad_addr": "A", "contact.ContactName": "Ann", "contact.Contact_ID": 1}
+    replies = Replies(FIELDS, page(row("A"), more=True), page(row("B")), field_list(*contacts), page(contacts))
+    said = client_of(replies).check()
+    assert said.startswith(f"QAD at {BASE}: customers from {browse.CUSTOMERS_BROWSE} (without active, ")
+    assert f"contacts from {browse.CONTACTS_BROWSE} (without address_type, " in said
+    assert "contact_id" not in said
+    assert replies.left == []
+
+
+@pytest.mark.parametrize(
+    ("replies", "match"),
+    [
+        pytest.param([Reply(404)], "context root", id="a wrong address"),
+        pytest.param([page(), page()], "knows no browse.*Check customers_browse", id="an unknown browse"),
+        pytest.param([field_list("c.kode", "c.name"), page()], r"no column 'c\.code'.*c\.kode", id="a wrong column"),
+        pytest.param([FIELDS, page(row("A"), more=True), page(row("A"))], "Check page_action_next", id="wrong paging"),
+    ],
+)
+def test_the_check_names_what_is_wrong(replies: list[Reply], match: str) -> None:
+    """Each thing that a person can set wrong has its own sentence."""
+    with pytest.raises(FixFirst, match=match):
+        client_of(Replies(*replies)).check()
+
+
+def test_people_get_an_address_to_open() -> None:
+    """The customer's page is made from the configured template."""
+    assert client_of(Replies()).customer_page("A/1") == f"{BASE}/#/customers/A%2F1"
