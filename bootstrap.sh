@@ -18,8 +18,8 @@ up_to_date && exit 0
 unset PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 # A user's pip settings may ask for what contradicts --target.
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore PIP_USER=0
-# Never fetch an interpreter; trust the certificates that the machine trusts.
-export UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1
+# Never fetch an interpreter; trust the certificates that the machine trusts (older releases know the second name).
+export UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1
 mkdir -p .tools
 [ -n "${HOME:-}" ] && [ -w "$HOME" ] || export UV_CACHE_DIR="${UV_CACHE_DIR:-$PWD/.tools/cache}"
 
@@ -65,8 +65,10 @@ up_to_date && exit 0
 uv=$(find_uv)
 rm -f .venv/stamp
 say "making .venv with $("$python" --version) and $("$uv" --version)"
-.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 10) or sys.prefix != sys.argv[1])' "$PWD/.venv" 2>/dev/null ||
-    "$uv" venv --quiet --clear --python "$python" .venv
+if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 10) or sys.prefix != sys.argv[1])' "$PWD/.venv" 2>/dev/null; then
+    rm -rf .venv
+    "$uv" venv --quiet --python "$python" .venv
+fi
 "$uv" pip sync --quiet --python .venv/bin/python --require-hashes --compile-bytecode requirements/dev.txt
 # Its build tools are pinned and already there, so nothing more is fetched.
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .

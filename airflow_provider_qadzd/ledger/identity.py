@@ -7,8 +7,9 @@ templates; if one of them moved, that is said, and nothing is read or written on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.ledger.schema import account, flow, source
@@ -68,16 +69,17 @@ def account_at(ledger: Ledger, base_url: str) -> Account:
             if found is None:
                 row = {"base_url": base_url, "slug": _free_slug(tx, base_url), "first_seen_at": ledger.now()}
                 found = tx.execute(insert(account).values(row).returning(*account.columns)).one()
-    return Account(found.account_id, found.base_url, found.slug, found.webhook_id, found.onboarded_at)
+    return _account(found)
 
 
-def account_by_slug(ledger: Ledger, slug: str) -> Account | None:
-    """The account that `slug` names in the webhook path, or None."""
+def onboarded_accounts(ledger: Ledger) -> list[Account]:
+    """Every account that has a webhook."""
     with ledger.reading() as tx:
-        found = tx.execute(select(account).where(account.c.slug == slug)).one_or_none()
-    if found is None:
-        return None
-    return Account(found.account_id, found.base_url, found.slug, found.webhook_id, found.onboarded_at)
+        return [_account(row) for row in tx.execute(select(account).where(account.c.webhook_id.is_not(None)))]
+
+
+def _account(row: Row[Any]) -> Account:
+    return Account(row.account_id, row.base_url, row.slug, row.webhook_id, row.onboarded_at)
 
 
 def note_onboarding(ledger: Ledger, account_id: int, webhook_id: str) -> None:

@@ -67,15 +67,6 @@ def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[Deli
         )
 
 
-def pending_count(ledger: Ledger, account_id: int | None = None) -> int:
-    """How many deliveries wait, of one account or of all."""
-    counted = select(func.count()).select_from(inbox).where(inbox.c.inbox_state == "pending")
-    if account_id is not None:
-        counted = counted.where(inbox.c.account_id == account_id)
-    with ledger.reading() as tx:
-        return int(tx.execute(counted).scalar_one())
-
-
 def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: str, reason: str = "") -> None:
     """These deliveries are drained or set aside: nothing of their bodies is kept."""
     tx.execute(
@@ -247,17 +238,15 @@ def save_stretch(
 
 def events_after(
     ledger: Ledger, account_id: int, after: int, *, upto: int | None = None, kinds: Sequence[str] = (),
-    customers: Sequence[str] = (), statuses: Sequence[str] = (), matched_only: bool = True,
+    customers: Sequence[str] = (), statuses: Sequence[str] = (), limit: int | None = None,
 ) -> list[EventRow]:  # fmt: skip
-    """Events with a number above `after` (and at most `upto`), of these kinds, customers and statuses."""
+    """Events of matched tickets numbered above `after` (at most `upto`), of these kinds, customers and statuses."""
     c = ticket_event.c
-    wanted = [c.account_id == account_id, c.seq > after]
+    wanted = [c.account_id == account_id, c.seq > after, c.customer_key.is_not(None)]
     if upto is not None:
         wanted.append(c.seq <= upto)
     for column, allowed in ((c.kind, kinds), (c.customer_key, customers), (c.status, statuses)):
         if allowed:
             wanted.append(column.in_(list(allowed)))
-    if matched_only:
-        wanted.append(c.customer_key.is_not(None))
     with ledger.reading() as tx:
-        return list(tx.execute(select(ticket_event).where(*wanted).order_by(c.seq)).all())
+        return list(tx.execute(select(ticket_event).where(*wanted).order_by(c.seq).limit(limit)).all())

@@ -153,7 +153,7 @@ class QadClient:
             return browse.found_by_key(self._get(browse.CUSTOMER_PATH, params), code)
         except FixFirst as error:
             # 403, 404: this site offers no keyed look-up. 200: it reported an error, which is not "not found".
-            if error.facts.status in (200, 403, 404):
+            if error.facts.path == browse.CUSTOMER_PATH and error.facts.status in (200, 403, 404):
                 return None
             raise
 
@@ -172,16 +172,18 @@ class QadClient:
         return f"QAD at {self.base_url}: {'; '.join(found)}."
 
     def _checked(self, kind: _Kind[T]) -> str:
-        listed, keys = self.browse_fields(kind.browse), set[str]()
+        listed, keys, silent = self.browse_fields(kind.browse), set[str](), []
         for workspace in self._workspaces:
             pages = self._rows(kind.browse, kind.filters, workspace, 5, cap=2)
             keys |= {name for page in pages for row in page for name in row}
             if _REPEATED in pages.reason:
                 raise FixFirst(f"{self._where}: {kind.name}: {pages.reason}.", advice="Check page_action_next.")
+            silent += [] if pages.rows else [f"no rows in {workspace or 'it'}"]
         self._require(kind, bool(listed or keys))
         columns = self._columns(kind, keys, listed)
-        without = ", ".join(sorted(kind.wanted.keys() - columns))
-        return f"{kind.name} from {kind.browse}" + (f" (without {without})" if without else "")
+        without = [f"no {name}" for name in sorted(kind.wanted.keys() - columns)]
+        notes = ", ".join([*silent, *without])
+        return f"{kind.name} from {kind.browse}" + (f" ({notes})" if notes else "")
 
     # --- Reading a browse ---
 
@@ -196,8 +198,9 @@ class QadClient:
             for rows in pages:
                 read.pages, read.rows = read.pages + 1, read.rows + len(rows)
                 yield _records_in(rows, columns_for(frozenset().union(*rows)), kind, read.refused)
-            if not pages.complete:
-                reasons.append(f"{kind.name}{f' of {workspace}' if workspace else ''}: {pages.reason}")
+            reason = pages.reason or ("no rows: is the workspace known?" if workspace and not pages.rows else "")
+            if reason:  # QAD is as silent about an unknown workspace as about an empty one
+                reasons.append(f"{kind.name}{f' of {workspace}' if workspace else ''}: {reason}")
         self._require(kind, bool(listed or read.rows))
         if read.rows and read.refused.total() == read.rows:
             reasons.append(f"{kind.name}: not one row could be read ({', '.join(sorted(read.refused))})")

@@ -216,7 +216,8 @@ def _customer(state: State, call: Call) -> Reply:
     row.modified = state.now
     _apply(row, body, ("delete",))
     store.put_customer(row)
-    store.redraw_contacts_of(row.code)
+    if "domain" in body:
+        store.redraw_contacts_of(row.code)
     return reply_json({"customer": msgspec.to_builtins(row)})
 
 

@@ -163,11 +163,12 @@ def _passes(row: dict[str, Any], parts: list[str]) -> bool:
     low = _comparable(parts[2])
     if parts[1] == "rg":
         return low <= value <= _comparable(parts[4] if len(parts) > 4 else "")
+    text, part = str(row[parts[0]] or "").casefold(), parts[2].casefold()
     tests = {
         "eq": value == low,
-        "cn": low in value,
-        "sw": value.startswith(low),
-        "ew": value.endswith(low),
+        "cn": part in text,
+        "sw": text.startswith(part),
+        "ew": text.endswith(part),
         "gt": value > low,
         "ge": value >= low,
         "lt": value < low,

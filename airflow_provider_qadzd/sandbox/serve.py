@@ -79,6 +79,9 @@ class Sandbox:
         """DELETE below `/_sandbox/`."""
         return self._control("DELETE", path, None)
 
+    def close(self) -> None:
+        self._session.close()
+
     def _control(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         url = f"{self.url}/_sandbox/{path.removeprefix('/_sandbox').strip('/')}"
         answer = self._session.request(method, url, json=body, timeout=60)
@@ -108,11 +111,13 @@ def running(
     server = server_for(state)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="sandbox", daemon=True)
     thread.start()
+    sandbox = Sandbox(url, state)
     try:
         while not server.started and thread.is_alive():
             time.sleep(0.005)
-        yield Sandbox(url, state)
+        yield sandbox
     finally:
+        sandbox.close()
         server.should_exit = True
         server.force_exit = True
         thread.join(10)

@@ -15,6 +15,7 @@ from .clock import Clock
 from .faults import Faults
 from .qad import QadAccess
 from .qad_store import QadStore
+from .seed import plant
 from .web import Call
 from .zendesk.deliveries import Courier
 from .zendesk.jobs import Jobs
@@ -123,8 +124,6 @@ class State:
 
     def reset(self) -> None:
         """Begin again, as at the start: same seed, same settings, no tokens, no webhooks."""
-        from .seed import plant
-
         with self.lock:
             self.clock = Clock(self._start)
             self.settings = Settings(**self._settings)

@@ -1,9 +1,8 @@
 """A valid Zendesk access token, at hand for every call and shared by all processes.
 
-Tokens are kept in a `TokenStore`. Whoever finds one missing or about to lapse takes the store's lease, asks Zendesk
-outside of any transaction, and stores the answer before using it; the others wait a little and read again. So a refresh
-token is not spent twice. No secret is ever part of a repr, a log, an address or an error. The builders of addresses and
-bodies are pure.
+Whoever finds a token missing or about to lapse takes the `TokenStore`'s lease, asks Zendesk outside of any transaction,
+and stores the answer before using it; the others wait a little and read again. So a refresh token is not spent twice.
+No secret is ever part of a repr, a log, an address or an error. The builders of addresses and bodies are pure.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import random
 import re
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from urllib.parse import urlencode, urlsplit
@@ -25,9 +24,11 @@ from requests.auth import AuthBase
 from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, TryLater
 from airflow_provider_qadzd.records import Clock, Lease, SystemClock, Token, TokenStore
 from airflow_provider_qadzd.zendesk.pace import Again, unanswered
-from airflow_provider_qadzd.zendesk.wire import CONNECT, error_from
+from airflow_provider_qadzd.zendesk.wire import ADDRESS, CONNECT, error_from
 
 TOKENS = "/oauth/tokens"
+TIMEOUT = (10.0, 30.0)
+LEASE_SECONDS = 90.0  # outlasts a token request
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -43,27 +44,19 @@ class ZendeskSettings:
     bulk_import: str = "auto"
 
     def __post_init__(self) -> None:
-        _check(self.auth in ("client_credentials", "authorization_code", "api_token"), "auth", self.auth)
-        _check(self.bulk_import in ("auto", "on", "off"), "bulk_import", self.bulk_import)
-        _check(0 < self.rate_share <= 1, "rate_share", self.rate_share)
-        _check(self.timeout > 0, "timeout", self.timeout)
         uri = urlsplit(self.redirect_uri)
         safe = uri.scheme == "https" or (uri.scheme == "http" and uri.hostname in LOOPBACK)
-        _check(not self.redirect_uri or safe, "redirect_uri", self.redirect_uri)
-
-
-_ALLOWED = {
-    "auth": "client_credentials, authorization_code or api_token",
-    "bulk_import": "auto, on or off",
-    "rate_share": "above 0 and at most 1",
-    "timeout": "above 0 seconds",
-    "redirect_uri": "an absolute https address, as registered with the OAuth client",
-}
-
-
-def _check(good: bool, name: str, value: object) -> None:
-    if not good:
-        raise FixFirst(f"Zendesk connection, extra: {name} is {value!r}.", advice=f"It must be {_ALLOWED[name]}.")
+        auths = ("client_credentials", "authorization_code", "api_token")
+        for name, good, allowed in (
+            ("auth", self.auth in auths, " or ".join(auths)),
+            ("bulk_import", self.bulk_import in ("auto", "on", "off"), "auto, on or off"),
+            ("rate_share", 0 < self.rate_share <= 1, "above 0 and at most 1"),
+            ("timeout", self.timeout > 0, "above 0 seconds"),
+            ("redirect_uri", safe or not self.redirect_uri, "the https address registered with the OAuth client"),
+        ):
+            if not good:
+                what = f"Zendesk connection, extra: {name} is {getattr(self, name)!r}."
+                raise FixFirst(what, advice=f"It must be {allowed}.")
 
 
 def base_url_of(host: str, *, allow_http: bool = False) -> str:
@@ -75,24 +68,18 @@ def base_url_of(host: str, *, allow_http: bool = False) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", text) and text.lower() != "localhost":
         text = f"{text}.zendesk.com"
     if "://" not in text:
-        text = ("http://" if _hostname(f"//{text}") in LOOPBACK else "https://") + text
-    name, parts = _hostname(text), urlsplit(text)
-    plain = name in LOOPBACK or allow_http
-    extra = parts.username or parts.password or parts.query or parts.fragment
-    known_path = parts.path.rstrip("/") in ("", "/api/v2")
-    if not name or extra or not known_path or parts.scheme not in (("https", "http") if plain else ("https",)):
+        text = ("http://" if re.match(r"(localhost|127\.0\.0\.1)(:|/|$)", text, re.I) else "https://") + text
+    try:
+        parts = urlsplit(text)
+        named = re.fullmatch(r"[\w.:-]+", parts.hostname or "", re.ASCII)
+        good = bool(named) and parts.port != 0 and parts.path.rstrip("/") in ("", "/api/v2")
+    except ValueError:  # the port is not a number
+        good = False
+    plain = good and parts.scheme == "http" and (allow_http or parts.hostname in LOOPBACK)
+    if not good or "@" in parts.netloc or parts.query or parts.fragment or not (plain or parts.scheme == "https"):
         # Not repeated here: it may hold a password.
         raise FixFirst("The Zendesk host is not usable.", advice="Give a subdomain, or https://SUBDOMAIN.zendesk.com.")
     return f"{parts.scheme}://{parts.netloc.lower()}"
-
-
-def _hostname(text: str) -> str:
-    """The host in an address; empty if there is none or its port is not a number."""
-    try:
-        parts = urlsplit(text)
-        return (parts.hostname or "") if parts.port is None or parts.port else ""
-    except ValueError:
-        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +176,7 @@ class ZendeskAuth(AuthBase):
         if _origin(request.url or "") != self._origin:
             raise FixFirst("Zendesk's credentials are not for another address.", facts=Facts(system="zendesk"))
         request.headers["Authorization"] = self._credentials.header()
-        request.register_hook("response", self._once_more)
+        request.register_hook("response", self._once_more)  # type: ignore[no-untyped-call]
         return request
 
     def _once_more(self, answer: requests.Response, **options: Any) -> requests.Response:
@@ -199,6 +186,7 @@ class ZendeskAuth(AuthBase):
         fresh = self._credentials.after_401(refused)
         if fresh is None or fresh == refused:
             return answer
+        _ = answer.content  # read to its end, so that the connection can be used again
         answer.close()
         again = answer.request.copy()
         again.headers["Authorization"] = fresh
@@ -238,15 +226,15 @@ def api_token_warning(where: str) -> str:
     )
 
 
-class _InvalidGrant(Exception):
+class _InvalidGrant(FixFirst):
     """Zendesk says that a code or refresh token is spent, lapsed or revoked."""
 
 
 class TokenSource:
     """The token called `name` in `store`, kept valid. Usable from several threads; implements Credentials.
 
-    `session` must carry no auth of its own. A token is renewed when fewer than `early` seconds of it are left. Who finds
-    another process at it waits up to `patience` seconds, then raises TryLater.
+    A token is renewed when fewer than `early` seconds of it are left. Who finds another process at it waits up to
+    `patience` seconds, then raises TryLater. `session` may be shared: its own auth is not used for tokens.
     """
 
     def __init__(
@@ -256,54 +244,155 @@ class TokenSource:
         store: TokenStore,
         session: requests.Session,
         clock: Clock = SystemClock(),  # noqa: B008 - stateless
-        *,
         early: float = 60.0,
         patience: float = 20.0,
-        lease_seconds: float = 90.0,
-        timeout: tuple[float, float] = (10.0, 30.0),
     ) -> None:
         self._name, self._client, self._store, self._session, self._clock = name, client, store, session, clock
-        self._early, self._patience, self._lease_seconds, self._timeout = early, patience, lease_seconds, timeout
+        self._early, self._patience = early, patience
         self._last: Token | None = None
 
     def header(self) -> str:
-        """`Bearer` and a token that is valid now."""
         return "Bearer " + self.access_token()
 
     def after_401(self, refused: str) -> str | None:
-        """`Bearer` and another token than the refused one, asked for at most once."""
         return "Bearer " + self.access_token(refused=refused.removeprefix("Bearer "))
 
     def access_token(self, refused: str = "") -> str:
-        """An access token that is valid now and is not `refused`.
-
-        FixFirst when a person must consent again or correct the connection; TryLater when Zendesk, or another process
-        that is renewing the token, takes too long.
-        """
+        """An access token that is valid now and not `refused`. FixFirst: consent again, or correct the connection."""
 
         def usable(token: Token | None) -> bool:
             if token is None or token.state != "ok" or not token.access or token.access == refused:
                 return False
             return token.expires_at is None or token.expires_at > self._clock.time() + self._early
 
-        if not usable(self._last):
-            token, lease = self._token_or_lease(usable)
-            self._last = token if lease is None else self._renewed(lease, token, usable)
-        return self._last.access if self._last else ""
+        if usable(token := self._last) and token:
+            return token.access
+        self._last = self._shared(usable)
+        return self._last.access
 
     def exchange_code(self, code: str, verifier: str) -> Token:
         """Turn the consent page's code into the first token, and store it. FixFirst if the code is spent or lapsed."""
-        _, lease = self._token_or_lease(lambda token: False)
+        lease = self._lease()
         try:
             token = self._ask(code_request(self._client, code, verifier))
-        except _InvalidGrant:
-            self._store.release(_held(lease))
-            advice = f"A code lives 120 seconds and is good once. {CONNECT}"
-            raise FixFirst("Zendesk does not accept the code.", advice=advice, facts=_facts("invalid_grant")) from None
         except BaseException:
-            self._store.release(_held(lease))
+            self._store.release(lease)
             raise
-        while not self._store.save(_held(lease), token):
-            # Somebody's late answer came in between; consent given just now is newer still.
-            _, lease = self._token_or_lease(lambda token: False)
+        # A late answer to somebody else may come in between: the consent given just now is newer still.
+        if not self._store.save(lease, token) and not self._store.save(self._lease(), token):
+            raise _held_too_long()
+        self._last = token
         return token
+
+    def _shared(self, usable: Callable[[Token | None], bool]) -> Token:
+        """The stored token once it is usable, renewed by us or by another."""
+        for token in self._reads():
+            if token is not None and usable(token):
+                return token
+            if lease := self._try_lease(token):
+                return self._renewed(lease, token, usable)
+        raise _held_too_long()
+
+    def _lease(self) -> Lease:
+        lease = next(filter(None, map(self._try_lease, self._reads())), None)
+        if lease is None:
+            raise _held_too_long()
+        return lease
+
+    def _reads(self) -> Iterator[Token | None]:
+        until = self._clock.time() + self._patience
+        while True:
+            yield self._store.read(self._name)
+            wait = random.uniform(0.2, 0.6)
+            if self._clock.time() + wait > until:
+                return
+            self._clock.sleep(wait)
+
+    def _try_lease(self, token: Token | None) -> Lease | None:
+        """The lease, under a name of its own each time: threads of one process are strangers to each other, too."""
+        return self._store.lease(self._name, uuid.uuid4().hex, token.version if token else 0, LEASE_SECONDS)
+
+    def _renewed(self, lease: Lease, old: Token | None, usable: Callable[[Token | None], bool]) -> Token:
+        try:
+            fresh = self._ask(self._renewal(old), old)
+        except _InvalidGrant as refusal:
+            self._store.release(lease, connect_again=True)
+            return self._stored_meanwhile(usable, refusal)
+        except BaseException:
+            self._store.release(lease)
+            raise
+        if self._store.save(lease, fresh):
+            return fresh
+        return self._stored_meanwhile(usable, _held_too_long())
+
+    def _stored_meanwhile(self, usable: Callable[[Token | None], bool], otherwise: QadzdError) -> Token:
+        """The answer of an earlier holder of the lease, if it was stored late, after all."""
+        token = self._store.read(self._name)
+        if token is None or not usable(token):
+            raise otherwise
+        return token
+
+    def _renewal(self, old: Token | None) -> dict[str, str]:
+        if self._client.grant == "client_credentials":
+            return client_credentials_request(self._client)
+        if old is None or not old.refresh or old.state == "connect_again":
+            what = f"{self._client.where}: Zendesk's consent is missing, or has ended."
+            raise FixFirst(what, advice=CONNECT, facts=_FACTS)
+        return refresh_request(self._client, old.refresh)
+
+    def _ask(self, body: dict[str, str], old: Token | None = None) -> Token:
+        """The token that Zendesk answers. What it does not send again, a refresh token, is kept from `old`."""
+        now = self._clock.time()
+        try:
+            answer = self._session.post(
+                self._client.base_url + TOKENS, json=body, headers={"Accept": "application/json"},
+                auth=lambda request: request,  # no Authorization header, not even from a .netrc file
+                timeout=TIMEOUT, allow_redirects=False,
+            )  # fmt: skip
+        except requests.RequestException as error:
+            failure = unanswered(error, "POST", TOKENS, self._client.base_url)
+            raise (failure.error if isinstance(failure, Again) else failure) from None
+        if answer.status_code not in (200, 201):
+            raise self._refusal(answer, now)
+        return self._token(answer, now, old)
+
+    def _token(self, answer: requests.Response, now: float, old: Token | None) -> Token:
+        try:
+            given = answer.json()
+        except ValueError:
+            given = None
+        access = given.get("access_token") if isinstance(given, dict) else None
+        if not isinstance(access, str) or not access:
+            raise FixFirst("Zendesk answered without a token.", advice=ADDRESS, facts=_FACTS)
+        lives, refresh = given.get("expires_in"), given.get("refresh_token")
+        return Token(
+            access=access,
+            refresh=refresh or (old.refresh if old and self._client.grant == "authorization_code" else None),
+            expires_at=now + lives if isinstance(lives, (int, float)) else None,
+            scope=str(given.get("scope") or ""),
+            version=old.version + 1 if old else 1,
+        )
+
+    # https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+    def _refusal(self, answer: requests.Response, now: float) -> QadzdError:
+        """What to raise; by the code, since Zendesk's status and text vary."""
+        client, status, url = self._client, answer.status_code, self._client.base_url
+        error = error_from(status, answer.headers, answer.content, "POST", TOKENS, base_url=url, now=now)
+        code, where = error.facts.code, client.where
+        if code == "invalid_grant" and client.grant == "authorization_code":
+            what = f"{where}: Zendesk does not accept the code or refresh token, which is spent or has lapsed."
+            return _InvalidGrant(what, advice=CONNECT, facts=error.facts)
+        if isinstance(error, TryLater) or status == 404 or 300 <= status < 400:
+            return error
+        if code == "invalid_scope":
+            advice = "Ask for no more than the OAuth client may have: `scope` in the extra."
+            return FixFirst(f"{where}: Zendesk does not grant this scope.", advice=advice, facts=error.facts)
+        what = f"{where}: Zendesk does not accept the OAuth client."
+        return FixFirst(what, advice="Check its id and secret, and that it is confidential.", facts=error.facts)
+
+
+_FACTS = Facts(system="zendesk", method="POST", path=TOKENS)
+
+
+def _held_too_long() -> TryLater:
+    return TryLater("Another process is still renewing the Zendesk token.", wait=15.0, facts=_FACTS)

@@ -123,7 +123,7 @@ def _delivery(payload: Mapping[str, Any], timestamp: str, signature: str) -> Del
     return _from_trigger(payload, timestamp, signature)
 
 
-_TICKET_EVENT = "zen:event-type:ticket."
+_TICKET, _TICKET_EVENT = "zen:ticket:", "zen:event-type:ticket."
 _KINDS: dict[str, Kind] = {
     "created": "created",
     "merged": "merged",
@@ -142,7 +142,9 @@ def _from_event(payload: Mapping[str, Any], event_type: str, timestamp: str, sig
     now_solved = isinstance(event, dict) and str(event.get("current")).upper() == "SOLVED"
     kind: Kind = "solved" if name == "status_changed" and now_solved else _KINDS.get(name, "updated")
     shown = detail.get("id") if isinstance(detail, dict) else None
-    ticket = _ticket_id(shown) or _ticket_id(str(payload.get("subject", "")).removeprefix("zen:ticket:"))
+    subject = str(payload.get("subject"))
+    named = subject.removeprefix(_TICKET) if subject.startswith(_TICKET) else None
+    ticket = _ticket_id(shown) or _ticket_id(named)
     payload_id = payload.get("id")
     return Delivery(
         payload_id=payload_id if isinstance(payload_id, str) and payload_id else None,

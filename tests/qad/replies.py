@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -16,9 +17,11 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
+from airflow_provider_qadzd.qad.client import QadClient, QadSettings
 from airflow_provider_qadzd.records import Lease, Token
 
 BASE = "https://qad.example.invalid/clouderp"
+WHERE = "connection qad_default"
 
 
 @dataclass
@@ -47,7 +50,9 @@ class Replies(BaseAdapter):
 
     def __init__(self, *replies: Reply) -> None:
         super().__init__()
-        self.left, self.sent, self.options = list(replies), [], []
+        self.left = list(replies)
+        self.sent: list[requests.PreparedRequest] = []
+        self.options: list[dict[str, Any]] = []
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
         self.sent.append(request)
@@ -82,7 +87,8 @@ class FakeClock:
     """A clock that moves only when somebody sleeps."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
-        self.now, self.slept = now, []
+        self.now = now
+        self.slept: list[float] = []
 
     def time(self) -> float:
         return self.now
@@ -93,28 +99,53 @@ class FakeClock:
 
 
 class MemoryTokens:
-    """A `TokenStore` in memory; `busy` is how often somebody else still holds the lease."""
+    """A `TokenStore` in memory, for threads; `busy` is how often somebody else still holds the lease."""
 
     def __init__(self, busy: int = 0) -> None:
         self.kept: dict[str, Token] = {}
-        self.busy, self.leases, self.released = busy, [], 0
+        self.busy, self.released = busy, 0
+        self.leases: list[Lease] = []
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
 
     def read(self, name: str) -> Token | None:
-        return self.kept.get(name)
+        with self._lock:
+            return self.kept.get(name)
 
     def lease(self, name: str, owner: str, version: int, seconds: float) -> Lease | None:
-        current = self.kept[name].version if name in self.kept else 0
-        if self.busy:
-            self.busy -= 1
-            return None
-        if current != version:
-            return None
-        self.leases.append(Lease(name, owner, version, seconds))
-        return self.leases[-1]
+        with self._lock:
+            if self.busy:
+                self.busy -= 1
+                return None
+            current = self.kept[name].version if name in self.kept else 0
+            if current != version or name in self._held:
+                return None
+            self._held.add(name)
+            self.leases.append(Lease(name, owner, version, seconds))
+            return self.leases[-1]
 
     def save(self, lease: Lease, token: Token) -> bool:
-        self.kept[lease.name] = replace(token, version=lease.version + 1)
-        return True
+        with self._lock:
+            self._held.discard(lease.name)
+            self.kept[lease.name] = replace(token, version=lease.version + 1)
+            return True
 
     def release(self, lease: Lease, *, connect_again: bool = False) -> None:
-        self.released += 1
+        with self._lock:
+            self._held.discard(lease.name)
+            self.released += 1
+
+
+COLUMNS = {"customer_columns": {"code": "c.code", "name": "c.name"}}
+FIELDS = field_list("c.code", "c.name")
+PLAIN = QadSettings(**COLUMNS)
+
+
+def client_of(replies: Replies, settings: QadSettings = PLAIN, clock: FakeClock | None = None) -> QadClient:
+    """A client without authentication whose whole network is `replies`."""
+    return QadClient(BASE, session_of(replies), settings, clock or FakeClock(), WHERE)
+
+
+def row(code: str) -> dict[str, str]:
+    """A customer row with two columns."""
+    return {"c.code": code, "c.name": f"Name {code}"}

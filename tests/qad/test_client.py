@@ -1,4 +1,4 @@
-"""The QAD client over a list of replies: what is read, when a read is complete, what is repeated, what is refused."""
+"""The QAD client over a list of replies: what is read, when a read is complete and what is refused."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import requests
 
-from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
+from airflow_provider_qadzd.errors import FixFirst, QadzdError
 from airflow_provider_qadzd.qad import browse
-from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect
+from airflow_provider_qadzd.qad.client import QadSettings, connect
 from airflow_provider_qadzd.settings import settings_from
-from tests.qad.replies import BASE, FakeClock, MemoryTokens, Replies, Reply, field_list, page, session_of
-
-WHERE = "connection qad_default"
-COLUMNS = {"customer_columns": {"code": "c.code", "name": "c.name"}}
-FIELDS = field_list("c.code", "c.name")
-PLAIN = QadSettings(**COLUMNS)
-
-
-def client_of(replies: Replies, settings: QadSettings = PLAIN, clock: FakeClock | None = None) -> QadClient:
-    """A client without authentication whose whole network is `replies`."""
-    return QadClient(BASE, session_of(replies), settings, clock or FakeClock(), WHERE)
-
-
-def row(code: str) -> dict[str, str]:
-    """A customer row with two columns."""
-    return {"c.code": code, "c.name": f"Name {code}"}
+from tests.qad.replies import (
+    BASE,
+    COLUMNS,
+    FIELDS,
+    PLAIN,
+    WHERE,
+    FakeClock,
+    MemoryTokens,
+    Replies,
+    Reply,
+    client_of,
+    field_list,
+    page,
+    row,
+    session_of,
+)
 
 
 def codes(replies: Replies, settings: QadSettings = PLAIN) -> tuple[list[list[str]], bool, str]:
@@ -74,6 +73,13 @@ def test_each_workspace_is_read_in_turn() -> None:
     settings = replace(PLAIN, workspaces=("D1_D1CO", "D2_D2CO"))
     assert codes(replies, settings) == ([["A"], ["B"]], True, "")
     assert [sent.headers["x-qad-workspace-id"] for sent in replies.sent[1:]] == ["D1_D1CO", "D2_D2CO"]
+
+
+def test_a_workspace_without_rows_makes_the_read_incomplete() -> None:
+    """QAD answers an unknown workspace with no rows, so an empty one proves no disappearance."""
+    replies = Replies(FIELDS, page(row("A")), page())
+    pages, complete, reason = codes(replies, replace(PLAIN, workspaces=("D1", "D2")))
+    assert (pages, complete, reason) == ([["A"]], False, "customers of D2: no rows: is the workspace known?")
 
 
 def test_one_incomplete_workspace_makes_the_read_incomplete() -> None:
@@ -207,88 +213,7 @@ def test_settings_come_from_a_connection_extra() -> None:
         settings_from(QadSettings, {"workspace": "D1"}, WHERE)
 
 
-# --- Repeating, and what is never done ---
-
-
-@pytest.mark.parametrize(
-    "away",
-    [
-        pytest.param(Reply(429), id="429"),
-        pytest.param(Reply(502), id="502"),
-        pytest.param(Reply(503), id="503"),
-        pytest.param(Reply(504), id="504"),
-        pytest.param(Reply(error=requests.ConnectionError("refused")), id="refused"),
-        pytest.param(Reply(error=requests.ReadTimeout("slow")), id="timeout"),
-        pytest.param(Reply(error=requests.exceptions.ChunkedEncodingError("cut")), id="cut off"),
-    ],
-)
-def test_a_get_is_repeated_while_qad_is_away(away: Reply) -> None:
-    """A busy or unreachable QAD is asked again after a pause, and the read goes on."""
-    replies, clock = Replies(FIELDS, away, away, page(row("A"))), FakeClock()
-    read = client_of(replies, clock=clock).customers()
-    assert [len(page) for page in read] == [1]
-    assert (replies.left, len(clock.slept)) == ([], 2)
-
-
-def test_retry_after_is_waited_for() -> None:
-    """The pause is what the server asks for, in seconds or as a date."""
-    clock = FakeClock()
-    date = "Tue, 14 Nov 2023 22:13:50 GMT"  # 30 seconds after the clock's start, 23 after the first pause
-    away = [Reply(503, headers={"Retry-After": "7"}), Reply(429, headers={"Retry-After": date})]
-    next(client_of(Replies(FIELDS, *away, page(row("A"))), clock=clock).customers())
-    assert clock.slept == [7.0, 23.0]
-
-
-def test_repeating_is_bounded_by_number() -> None:
-    """Five attempts are made; then the caller is told to try later."""
-    replies, clock = Replies(*[Reply(503)] * 6), FakeClock()
-    with pytest.raises(TryLater, match="QAD is away or busy") as caught:
-        client_of(replies, clock=clock).browse_fields("b")
-    assert (len(replies.left), len(clock.slept), caught.value.wait) == (1, 4, 60.0)
-
-
-@pytest.mark.parametrize(
-    ("told", "left"),
-    [pytest.param("90", 0, id="at the bound: waited"), pytest.param("91", 1, id="just over: handed on")],
-)
-def test_repeating_is_bounded_by_time(told: str, left: int) -> None:
-    """A pause that is too long to wait in place is handed to the caller, with its length."""
-    replies, clock = Replies(Reply(503, headers={"Retry-After": told}), FIELDS), FakeClock()
-    client = client_of(replies, clock=clock)
-    if not left:
-        assert client.browse_fields("b") == ["c.code", "c.name"]
-        return
-    with pytest.raises(TryLater, match=r"Wait 91 s") as caught:
-        client.browse_fields("b")
-    assert (caught.value.wait, clock.slept, len(replies.left)) == (91.0, [], 1)
-
-
-@pytest.mark.parametrize(
-    ("reply", "error", "match"),
-    [
-        pytest.param(Reply(500), TryLater, "HTTP 500", id="platform fault"),
-        pytest.param(Reply(200, b"<html>down</html>"), TryLater, "platform fault", id="a page"),
-        pytest.param(Reply(401), FixFirst, "login of connection qad_default", id="401 names the connection"),
-        pytest.param(Reply(403), FixFirst, "permission", id="403"),
-        pytest.param(Reply(404), FixFirst, "base URL of connection qad_default", id="404"),
-        pytest.param(Reply(302, headers={"Location": f"{BASE}/login"}), FixFirst, "login page", id="to the login"),
-        pytest.param(Reply(error=requests.exceptions.SSLError("x")), FixFirst, "certificate", id="certificate"),
-        pytest.param(Reply(error=requests.exceptions.InvalidHeader("x")), FixFirst, "InvalidHeader", id="a bad header"),
-    ],
-)
-def test_what_a_repetition_cannot_cure_is_not_repeated(reply: Reply, error: type[QadzdError], match: str) -> None:
-    """One attempt, one named error."""
-    replies = Replies(reply, FIELDS)
-    with pytest.raises(error, match=match):
-        client_of(replies).browse_fields("b")
-    assert len(replies.left) == 1
-
-
-def test_every_request_has_a_timeout_and_a_verified_certificate() -> None:
-    """Nothing waits for ever, and the configured CA is the one that counts."""
-    replies = Replies(FIELDS)
-    client_of(replies, replace(PLAIN, timeout=9.0, verify="/etc/ca.pem")).browse_fields("b")
-    assert (replies.options[0]["timeout"], replies.options[0]["verify"]) == ((10.0, 9.0), "/etc/ca.pem")
+# --- Signing in, fields, look-ups, the check ---
 
 
 def test_a_client_signs_in_by_itself() -> None:
@@ -310,9 +235,6 @@ def test_a_login_that_does_not_help_is_named() -> None:
     with pytest.raises(FixFirst, match="Check the login of connection qad_default"):
         client.browse_fields("b")
     assert replies.left == []
-
-
-# --- Fields, look-ups, the check ---
 
 
 def test_the_field_list_is_only_that_browse_s() -> None:
@@ -354,6 +276,14 @@ def test_a_look_up_that_fails_raises(reply: Reply) -> None:
         client_of(Replies(reply)).customer_exists("All", "A")
 
 
+def test_a_login_that_fails_during_a_look_up_raises() -> None:
+    """A token path that is not there says nothing about the customer."""
+    client = connect(BASE, "svc", "secret", replace(PLAIN, client_id="app"), tokens=MemoryTokens(),
+                     session=session_of(Replies(Reply(404))), clock=FakeClock(), where=WHERE)  # fmt: skip
+    with pytest.raises(FixFirst, match="context root"):
+        client.customer_exists("All", "A")
+
+
 def test_a_customer_without_a_shared_set_cannot_be_asked_for() -> None:
     """Without its whole key nothing is sent."""
     assert client_of(Replies()).customer_exists("", "A") is None
@@ -364,8 +294,8 @@ def test_the_check_says_what_is_there() -> None:
     contacts = {"ad_mstr.ad_addr": "A", "contact.ContactName": "Ann", "contact.Contact_ID": 1}
     replies = Replies(FIELDS, page(row("A"), more=True), page(row("B")), field_list(*contacts), page(contacts))
     said = client_of(replies).check()
-    assert said.startswith(f"QAD at {BASE}: customers from {browse.CUSTOMERS_BROWSE} (without active, ")
-    assert f"contacts from {browse.CONTACTS_BROWSE} (without address_type, " in said
+    assert said.startswith(f"QAD at {BASE}: customers from {browse.CUSTOMERS_BROWSE} (no active, ")
+    assert f"contacts from {browse.CONTACTS_BROWSE} (no address_type, " in said
     assert "contact_id" not in said
     assert replies.left == []
 
@@ -383,6 +313,15 @@ def test_the_check_names_what_is_wrong(replies: list[Reply], match: str) -> None
     """Each thing that a person can set wrong has its own sentence."""
     with pytest.raises(FixFirst, match=match):
         client_of(Replies(*replies)).check()
+
+
+def test_the_check_names_a_workspace_without_rows() -> None:
+    """An empty or misspelled workspace is no error, but it is said."""
+    contacts = field_list("ad_mstr.ad_addr", "contact.ContactName")
+    replies = Replies(FIELDS, page(row("A")), page(), contacts, page(), page())
+    said = client_of(replies, replace(PLAIN, workspaces=("D1", "D2"))).check()
+    assert "customerV2s (no rows in D2, no active" in said
+    assert "cm803 (no rows in D1, no rows in D2, " in said
 
 
 def test_people_get_an_address_to_open() -> None:

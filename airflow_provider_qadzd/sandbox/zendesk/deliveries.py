@@ -88,6 +88,7 @@ class Courier:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._session.close()
 
     def ticket_changed(self, row: Ticket, before: dict[str, Any], names: list[str]) -> list[Future[dict[str, Any]]]:
         """Tell every webhook that listens to these events of a ticket, by subscription or through a trigger."""

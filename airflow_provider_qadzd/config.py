@@ -1,0 +1,170 @@
+"""Where every setting comes from in an Airflow process: `[qadzd]` options, connections, and a few variables.
+
+Facts of one system stand in its connection's extra, schedules and policies in `[qadzd]`, keys in the environment. The
+ledger's address is resolved here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseHook, Connection
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowNotFoundException
+from sqlalchemy import URL
+
+from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.ledger import Ledger
+from airflow_provider_qadzd.ledger.vault import Vault
+from airflow_provider_qadzd.settings import settings_from
+
+LEDGER_CONNECTION = "qadzd_ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSettings:
+    """One entry of `[qadzd] flows`: two connection ids, and the templates of external ids."""
+
+    name: str = "default"
+    qad: str = "qad_default"
+    zendesk: str = "zendesk_default"
+    organization: str = "{code}"
+    user: str = "{contact}"
+
+    @property
+    def suffix(self) -> str:
+        """What the flow's DAG ids end with: nothing for the default flow."""
+        return "" if self.name == "default" else f"__{self.name}"
+
+
+def option(name: str) -> str:
+    """A `[qadzd]` option as text; its default stands in the provider's information."""
+    return str(conf.get("qadzd", name))
+
+
+def number(name: str) -> float:
+    """A `[qadzd]` option as a number. FixFirst if it is not one."""
+    try:
+        return float(option(name))
+    except ValueError:
+        raise FixFirst(f"[qadzd] {name} is not a number: {option(name)!r}.") from None
+
+
+def flows() -> list[FlowSettings]:
+    """Every flow. FixFirst for text that is not a JSON list of objects with known names."""
+    try:
+        listed = json.loads(option("flows"))
+    except json.JSONDecodeError as error:
+        raise FixFirst(f"[qadzd] flows is not JSON: {error.msg} at column {error.colno}.") from None
+    if not isinstance(listed, list) or not listed:
+        raise FixFirst("[qadzd] flows must be a JSON list with at least one flow.")
+    found = [settings_from(FlowSettings, one, f"[qadzd] flows, entry {n}") for n, one in enumerate(listed, 1)]
+    names = [one.name for one in found]
+    if len(set(names)) != len(names):
+        raise FixFirst(f"[qadzd] flows names a flow twice: {', '.join(names)}.")
+    return found
+
+
+def flow_settings(name: str) -> FlowSettings:
+    """The flow of that name, FixFirst listing the known ones."""
+    known = {one.name: one for one in flows()}
+    if name not in known:
+        raise FixFirst(f"There is no flow {name!r} in [qadzd] flows.", advice=f"Known: {', '.join(known)}.")
+    return known[name]
+
+
+def connection(conn_id: str) -> Connection:
+    """The Airflow connection, FixFirst if there is none."""
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise FixFirst(f"There is no Airflow connection {conn_id!r}.", advice="Make it under Admin, Connections.") from None
+
+
+def open_ledger() -> Ledger:
+    """The ledger, with tables of this version. In a process that may ask Airflow for connections."""
+    return unopened_ledger().opened()
+
+
+def unopened_ledger() -> Ledger:
+    """The ledger as it is, for whoever migrates it."""
+    url = os.environ.get("QADZD_LEDGER_URL")
+    if not url:
+        try:
+            url = _url_in(BaseHook.get_connection(LEDGER_CONNECTION))
+        except AirflowNotFoundException:
+            url = default_ledger_url()
+    return _ledger_at(url)
+
+
+async def open_ledger_async() -> Ledger:
+    """The same in the triggerer, where connections are asked for asynchronously."""
+    url = os.environ.get("QADZD_LEDGER_URL")
+    if not url:
+        try:
+            url = _url_in(await BaseHook.aget_connection(LEDGER_CONNECTION))
+        except AirflowNotFoundException:
+            url = default_ledger_url()
+    return _ledger_at(url).opened()
+
+
+def _ledger_at(url: str) -> Ledger:
+    """FixFirst for SQLite where tasks may run on more than one machine."""
+    ledger = Ledger(url)
+    executor = conf.get("core", "executor")
+    if ledger.is_sqlite and executor != "LocalExecutor":
+        raise FixFirst(
+            f"The ledger is a SQLite file, but Airflow runs tasks with {executor}, maybe on several machines.",
+            advice=f"Make a connection {LEDGER_CONNECTION!r} to PostgreSQL, or set QADZD_LEDGER_URL.",
+        )
+    return ledger
+
+
+def default_ledger_url() -> str:
+    """A SQLite file in Airflow's home."""
+    home = os.environ.get("AIRFLOW_HOME") or str(Path("~/airflow").expanduser())
+    return f"sqlite:///{Path(home).resolve()}/qadzd/ledger.db"
+
+
+def _url_in(found: Connection) -> str:
+    """Built field by field: Airflow's own URI says `postgres://`, which SQLAlchemy refuses."""
+    if found.conn_type == "sqlite":
+        return f"sqlite:///{found.host or found.schema}"
+    url = URL.create(
+        "postgresql+psycopg", found.login, found.password, found.host, found.port, found.schema,
+        {name: str(value) for name, value in found.extra_dejson.items()},
+    )  # fmt: skip
+    return url.render_as_string(hide_password=False)
+
+
+def vault() -> Vault:
+    """For tokens: the keys in QADZD_VAULT_KEYS, else Airflow's own. FixFirst if there is none.
+
+    An Airflow without a Fernet key keeps its connections in plain text; so nothing secret is given to it either.
+    """
+    return Vault(_keys("QADZD_VAULT_KEYS") or [key for key in conf.get("core", "fernet_key").split(",") if key])
+
+
+def receiver_vault() -> Vault:
+    """For signing secrets: the keys in QADZD_RECEIVER_KEYS, else those for tokens."""
+    own = _keys("QADZD_RECEIVER_KEYS")
+    return Vault(own, what="receiver key") if own else vault()
+
+
+def _keys(variable: str) -> list[str]:
+    return [key.strip() for key in os.environ.get(variable, "").split(",") if key.strip()]
+
+
+def extra_of(found: Connection, conn_id: str) -> dict[str, Any]:
+    """A connection's extra as an object; FixFirst if it is not JSON."""
+    try:
+        extra = json.loads(found.extra or "{}")
+    except json.JSONDecodeError as error:
+        raise FixFirst(f"connection {conn_id}, extra is not JSON: {error.msg} at column {error.colno}.") from None
+    if not isinstance(extra, dict):
+        raise FixFirst(f"connection {conn_id}, extra must be a JSON object.")
+    return extra

@@ -1,0 +1,1 @@
+"""The hooks that wrap QAD and Zendesk for Airflow."""

@@ -1,0 +1,140 @@
+"""The hook for Zendesk Support.
+
+It is an HttpHook for those who want a raw call, without what HttpHook does with a connection's extra: nothing of it
+becomes a header, every call has a time limit, and errors keep their facts and Retry-After.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cached_property
+from typing import Any
+
+import requests
+from airflow.providers.http.hooks.http import HttpHook
+from airflow.sdk import Connection
+
+from airflow_provider_qadzd import config
+from airflow_provider_qadzd.errors import QadzdError
+from airflow_provider_qadzd.ledger import Ledger, identity
+from airflow_provider_qadzd.ledger.budget import LedgerBudget
+from airflow_provider_qadzd.ledger.identity import Account
+from airflow_provider_qadzd.ledger.vault import Secrets
+from airflow_provider_qadzd.settings import settings_from
+from airflow_provider_qadzd.zendesk import oauth
+from airflow_provider_qadzd.zendesk.client import ZendeskClient
+from airflow_provider_qadzd.zendesk.oauth import OAuthClient, TokenSource, ZendeskAuth, ZendeskSettings
+from airflow_provider_qadzd.zendesk.pace import Pace
+from airflow_provider_qadzd.zendesk.wire import error_from
+
+log = logging.getLogger(__name__)
+
+
+def base_url_in(found: Connection) -> str:
+    """The normalised address of the account that a connection's host (and port) names."""
+    host = found.host or ""
+    return oauth.base_url_of(f"{host}:{found.port}" if found.port else host)
+
+
+class ZendeskHook(HttpHook):
+    """Zendesk through the connection `zendesk_conn_id`: host = subdomain, login and password = OAuth client and secret."""
+
+    conn_name_attr = "zendesk_conn_id"
+    default_conn_name = "zendesk_default"
+    conn_type = "zendesk_support"
+    hook_name = "Zendesk Support (QAD sync)"
+
+    def __init__(self, zendesk_conn_id: str = default_conn_name, ledger: Ledger | None = None) -> None:
+        super().__init__(http_conn_id=zendesk_conn_id)
+        self.zendesk_conn_id = zendesk_conn_id
+        self.where = f"connection {zendesk_conn_id}"
+        self._given_ledger = ledger
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger that keeps this account's token, budgets and mirror."""
+        return self._given_ledger or config.open_ledger()
+
+    @cached_property
+    def settings(self) -> ZendeskSettings:
+        """The connection's extra, checked."""
+        extra = config.extra_of(config.connection(self.zendesk_conn_id), self.zendesk_conn_id)
+        return settings_from(ZendeskSettings, extra, f"{self.where}, extra")
+
+    @cached_property
+    def account(self) -> Account:
+        """The ledger's row of the account that this connection means now."""
+        return identity.account_at(self.ledger, base_url_in(config.connection(self.zendesk_conn_id)))
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Where the account's tokens are kept."""
+        return Secrets(self.ledger, config.vault(), self.account.holder)
+
+    @cached_property
+    def oauth_client(self) -> OAuthClient:
+        """The OAuth client that the connection's login and password are."""
+        found, how = config.connection(self.zendesk_conn_id), self.settings.auth
+        return OAuthClient(
+            self.account.base_url, found.login or "", found.password or "", self.settings.scope,
+            self.settings.redirect_uri, "authorization_code" if how == "authorization_code" else "client_credentials",
+            self.where,
+        )  # fmt: skip
+
+    @cached_property
+    def token_source(self) -> TokenSource:
+        """The account's OAuth token, kept valid across processes."""
+        name = f"token:{self.settings.auth}:{self.oauth_client.client_id}"
+        return TokenSource(name, self.oauth_client, self.secrets, requests.Session())
+
+    @cached_property
+    def session(self) -> requests.Session:
+        """One signed session for the hook's life."""
+        session = requests.Session()
+        if self.settings.auth == "api_token":
+            found = config.connection(self.zendesk_conn_id)
+            log.warning("%s", oauth.api_token_warning(self.where))
+            session.auth = ZendeskAuth(self.account.base_url, oauth.ApiToken(found.login or "", found.password or ""))
+        else:
+            session.auth = ZendeskAuth(self.account.base_url, self.token_source)
+        return session
+
+    @cached_property
+    def client(self) -> ZendeskClient:
+        """The Support API by resource."""
+        budget = LedgerBudget(self.ledger, self.account.account_id, self.settings.rate_share)
+        return ZendeskClient(
+            self.account.base_url, self.session, Pace(budget), timeout=(10.0, self.settings.timeout)
+        )  # fmt: skip
+
+    @property
+    def bulk_import(self) -> bool | None:
+        """Whether the account imports users in bulk: as configured, or None to find out."""
+        return {"on": True, "off": False}.get(self.settings.bulk_import)
+
+    def get_conn(
+        self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
+    ) -> requests.Session:
+        """The signed session. Nothing of the connection's extra becomes a header."""
+        self.base_url = self.account.base_url
+        self.merged_extra = {"timeout": self.settings.timeout, "allow_redirects": False, **(extra_options or {})}
+        self.session.headers.update(headers or {})
+        return self.session
+
+    def check_response(self, response: requests.Response) -> None:
+        """Our errors, with their facts and without the body."""
+        if response.status_code >= 300:
+            path = (response.request.path_url or "").split("?", 1)[0]
+            raise error_from(
+                response.status_code, response.headers, response.content, response.request.method or "", path,
+                base_url=self.account.base_url, now=time.time(),
+            )  # fmt: skip
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether Zendesk knows who we are."""
+        try:
+            user = self.client.users.me()
+        except QadzdError as error:
+            return False, str(error)
+        return True, f"Zendesk at {self.account.base_url} knows us as {user.get('name')} ({user.get('role')})."

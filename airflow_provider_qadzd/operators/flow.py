@@ -1,0 +1,61 @@
+"""What every operator of a flow has: its two hooks, the ledger's rows they mean, our retry policy and its run's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_qadzd import config
+from airflow_provider_qadzd.hooks.qad import QadHook
+from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
+from airflow_provider_qadzd.ledger import Ledger, identity
+from airflow_provider_qadzd.ledger.identity import Flow
+from airflow_provider_qadzd.retry import QadzdRetryPolicy
+from airflow_provider_qadzd.sync.mapping import Rules
+
+
+class OpenFlow:
+    """A flow as its connections mean it now."""
+
+    def __init__(self, name: str) -> None:
+        self.settings = config.flow_settings(name)
+        self.ledger: Ledger = config.open_ledger()
+        self.qad = QadHook(self.settings.qad, self.ledger)
+        self.zendesk = ZendeskHook(self.settings.zendesk, self.ledger)
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The ledger's row; FixFirst if the connections or templates mean another one than before."""
+        return identity.flow_named(
+            self.ledger, self.settings.name, self.qad.source_id, self.zendesk.account.account_id,
+            self.settings.organization, self.settings.user,
+        )  # fmt: skip
+
+    @cached_property
+    def rules(self) -> Rules:
+        """How records are mapped."""
+        page = self.qad.settings.customer_url.replace("{base_url}", self.qad.qad_url)
+        return Rules(self.settings.organization, self.settings.user, page)
+
+
+class FlowOperator(BaseOperator):
+    """An operator of one flow of `[qadzd] flows`."""
+
+    template_fields = ("flow",)
+
+    def __init__(self, *, flow: str = "default", **kwargs: Any) -> None:
+        kwargs.setdefault("retry_policy", QadzdRetryPolicy())
+        super().__init__(**kwargs)
+        self.flow = flow
+
+    def opened(self) -> OpenFlow:
+        """The flow, opened in the process that runs the task."""
+        return OpenFlow(self.flow)
+
+
+def run_name(context: Mapping[str, Any]) -> str:
+    """The run as the ledger and its audit name it."""
+    return f"{context['dag'].dag_id}/{context['run_id']}"

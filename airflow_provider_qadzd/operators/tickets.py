@@ -1,0 +1,67 @@
+"""The inward journey's operators: drain what webhooks announced, export what they may have missed, export the past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pendulum
+
+from airflow_provider_qadzd import config
+from airflow_provider_qadzd.operators.flow import FlowOperator
+from airflow_provider_qadzd.sync.export import Run, export_live, export_window
+from airflow_provider_qadzd.sync.receive import drain
+
+
+class ZendeskDrainOperator(FlowOperator):
+    """Fetch every ticket that a delivery announced. Returns what was drained, set aside, moved and gone."""
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        flow = self.opened()
+        done = drain(flow.ledger, flow.zendesk.account.account_id, flow.zendesk.client)
+        self.log.info(
+            "%s deliveries drained, %s set aside; %s tickets moved, %s gone.",
+            done.drained, done.aside, done.moved, done.gone,
+        )  # fmt: skip
+        return asdict(done)
+
+
+class ZendeskExportTicketsOperator(FlowOperator):
+    """Read the live exports on from their cursors. Returns pages, tickets, and how many no webhook had told of."""
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        flow = self.opened()
+        run = Run(context["dag"].dag_id, context["run_id"])
+        done = export_live(
+            flow.ledger, flow.zendesk.account.account_id, flow.zendesk.client, run, config.number("settle_seconds")
+        )  # fmt: skip
+        self.log.info(
+            "%s tickets and %s history entries in %s pages; %s tickets had moved without a webhook.",
+            done.tickets, done.history, done.pages, done.repaired,
+        )  # fmt: skip
+        return asdict(done)
+
+
+class ZendeskTicketHistoryOperator(FlowOperator):
+    """Export the tickets whose latest change lies in the run's data interval. Returns the window and its tickets.
+
+    A run without a data interval (triggered by hand without a logical date) says so and takes yesterday (UTC).
+    """
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        flow = self.opened()
+        starts, ends = self._interval(context)
+        window = export_window(
+            flow.ledger, flow.zendesk.account.account_id, flow.zendesk.client, starts.timestamp(), ends.timestamp()
+        )  # fmt: skip
+        self.log.info("%s tickets changed last between %s and %s.", window.ticket_count, starts, ends)
+        return {"starts_at": window.starts_at, "ends_at": window.ends_at, "tickets": window.ticket_count}
+
+    def _interval(self, context: Mapping[str, Any]) -> tuple[pendulum.DateTime, pendulum.DateTime]:
+        starts, ends = context.get("data_interval_start"), context.get("data_interval_end")
+        if starts is not None and ends is not None and starts < ends:
+            return pendulum.instance(starts), pendulum.instance(ends)
+        today = pendulum.today("UTC")
+        self.log.info("This run has no data interval; it takes yesterday.")
+        return today.subtract(days=1), today

@@ -1,0 +1,106 @@
+"""What Airflow discovers: connection types with their form fields, `[qadzd]` options, and the CLI.
+
+Read without importing a hook, by every Airflow process; so it imports nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PACKAGE = "airflow-provider-qadzd"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's information in Airflow's schema."""
+    return {
+        "package-name": PACKAGE,
+        "name": "QAD to Zendesk",
+        "description": "Keeps QAD customers and contacts aligned into Zendesk, and ties Zendesk tickets to QAD customers.",
+        "connection-types": [_qad(), _zendesk()],
+        "hooks": _modules("QAD", "hooks.qad") + _modules("Zendesk Support", "hooks.zendesk"),
+        "operators": _modules("QAD to Zendesk", "operators.accounts", "operators.tickets", "operators.onboard"),
+        "sensors": _modules("Zendesk Support", "sensors.zendesk"),
+        "triggers": _modules("Zendesk Support", "triggers.zendesk"),
+        "config": {"qadzd": {"description": "QAD to Zendesk sync.", "options": _options()}},
+        "cli": ["airflow_provider_qadzd.cli.get_commands"],
+    }
+
+
+def _modules(integration: str, *modules: str) -> list[dict[str, Any]]:
+    paths = [f"airflow_provider_qadzd.{module}" for module in modules]
+    return [{"integration-name": integration, "python-modules": paths}]
+
+
+def _qad() -> dict[str, Any]:
+    return {
+        "connection-type": "qad",
+        "hook-class-name": "airflow_provider_qadzd.hooks.qad.QadHook",
+        "hook-name": "QAD Adaptive ERP",
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "port"],
+            "relabeling": {"host": "Base URL", "login": "QAD user", "password": "QAD password"},
+            "placeholders": {"host": "https://tenant.adaptive.qad.com/clouderp"},
+        },
+        "conn-fields": {
+            "client_id": _text("Client ID", "From QAD's page Client IDs."),
+            "auth": _text("Authentication", "How to sign in.", enum=["oauth_password", "basic", "bearer"]),
+            "workspaces": _text("Workspaces", "Comma-separated <domain>_<entity>; empty for the user's default."),
+            "customers_browse": _text("Customers browse", "Browse id; empty for customerV2s."),
+            "contacts_browse": _text("Contacts browse", "Browse id; empty for cm803."),
+            "customer_url": _text("Customer page", "Address of a customer's page; {base_url} and {code} are filled."),
+        },
+    }
+
+
+def _zendesk() -> dict[str, Any]:
+    return {
+        "connection-type": "zendesk_support",
+        "hook-class-name": "airflow_provider_qadzd.hooks.zendesk.ZendeskHook",
+        "hook-name": "Zendesk Support (QAD sync)",
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "port"],
+            "relabeling": {"host": "Subdomain", "login": "OAuth client identifier", "password": "OAuth client secret"},
+            "placeholders": {"host": "acme"},
+        },
+        "conn-fields": {
+            "auth": _text(
+                "Authentication", "client_credentials for unattended use; api_token ends on 2027-04-30.",
+                enum=["client_credentials", "authorization_code", "api_token"],
+            ),
+            "scope": _text("Scope", "Space-separated; empty for `read write`."),
+            "redirect_uri": _text("Redirect URI", "For authorization_code: as registered with the OAuth client."),
+            "bulk_import": _text("Bulk user import", "auto finds out.", enum=["auto", "on", "off"]),
+        },
+    }  # fmt: skip
+
+
+def _text(label: str, description: str, enum: list[str] | None = None) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": ["string", "null"]}
+    if enum:
+        schema["enum"] = [*enum, None]
+    return {"label": label, "description": description, "schema": schema}
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "flows": _option(
+            "Which QAD connection feeds which Zendesk connection: a JSON list of objects with name, qad, zendesk and "
+            "the external-id templates organization and user.",
+            '[{{"name": "default", "qad": "qad_default", "zendesk": "zendesk_default"}}]',
+        ),
+        "accounts_schedule": _option("When accounts are synced (cron).", "*/5 * * * *"),
+        "export_schedule": _option("When the live ticket export runs (cron).", "*/10 * * * *"),
+        "history_schedule": _option("The windows of the ticket history export (cron).", "0 0 * * *"),
+        "receiver_url": _option("Where Zendesk reaches the webhook receiver, without /qadzd.", ""),
+        "settle_seconds": _option("How long before now the live export stops reading.", "120"),
+        "freshness_seconds": _option("How old or new a webhook's timestamp may be.", "300"),
+        "brake_share": _option("Which share of linked records one plan may update.", "0.3"),
+        "brake_floor": _option("How many updates a plan may always have.", "50"),
+        "wait_in_place_seconds": _option("How long apply waits for jobs before it defers.", "15"),
+    }
+
+
+def _option(description: str, default: str) -> dict[str, Any]:
+    return {
+        "description": description, "version_added": "0.1.0", "type": "string", "example": None, "default": default,
+    }  # fmt: skip

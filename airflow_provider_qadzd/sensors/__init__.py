@@ -1,0 +1,1 @@
+"""The sensor that a user's own DAG waits on."""
