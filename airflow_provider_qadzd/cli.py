@@ -1,4 +1,4 @@
-"""`airflow qadzd`: what a person does at a terminal. Definitions first, then the commands; heavy imports inside them."""
+"""`airflow qadzd`: what a person does at a terminal. Definitions first, then commands; heavy imports inside them."""
 
 from __future__ import annotations
 

@@ -82,7 +82,9 @@ def connection(conn_id: str) -> Connection:
     try:
         return BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        raise FixFirst(f"There is no Airflow connection {conn_id!r}.", advice="Make it under Admin, Connections.") from None
+        raise FixFirst(
+            f"There is no Airflow connection {conn_id!r}.", advice="Make it under Admin, Connections."
+        ) from None
 
 
 def open_ledger() -> Ledger:

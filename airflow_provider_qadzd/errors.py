@@ -39,7 +39,7 @@ def _spelt(value: object) -> str:
 class QadzdError(Exception):
     """What went wrong, in a sentence; `advice` is what to do next; `facts` is what is known."""
 
-    def __init__(self, what: str, *, advice: str = "", facts: Facts = Facts()) -> None:  # noqa: B008 - frozen
+    def __init__(self, what: str, *, advice: str = "", facts: Facts = Facts()) -> None:
         self.what, self.advice, self.facts = what, advice, facts
         super().__init__(what, advice, facts)
 
@@ -69,7 +69,7 @@ class FixFirst(QadzdError):
 class SetAside(QadzdError):
     """This one record cannot be synced, for the `reason` given; every other record goes on. A retry does not help."""
 
-    def __init__(self, reason: str, what: str, *, advice: str = "", facts: Facts = Facts()) -> None:  # noqa: B008
+    def __init__(self, reason: str, what: str, *, advice: str = "", facts: Facts = Facts()) -> None:
         super().__init__(what, advice=advice, facts=facts)
         self.reason = reason
 

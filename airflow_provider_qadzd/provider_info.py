@@ -15,7 +15,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": PACKAGE,
         "name": "QAD to Zendesk",
-        "description": "Keeps QAD customers and contacts aligned into Zendesk, and ties Zendesk tickets to QAD customers.",
+        "description": "Keeps QAD accounts aligned into Zendesk, and ties Zendesk tickets to QAD customers.",
         "connection-types": [_qad(), _zendesk()],
         "hooks": _modules("QAD", "hooks.qad") + _modules("Zendesk Support", "hooks.zendesk"),
         "operators": _modules("QAD to Zendesk", "operators.accounts", "operators.tickets", "operators.onboard"),

@@ -25,7 +25,9 @@ for flow in config.flows():
     with DAG(
         dag_id=f"qadzd_ticket_events{flow.suffix}",
         description=f"{flow.zendesk}: drain the webhook inbox",
-        schedule=[Asset(name=f"qadzd_deliveries_{flow.name}", uri=f"qadzd://deliveries/{flow.name}", watchers=[watcher])],
+        schedule=[
+            Asset(name=f"qadzd_deliveries_{flow.name}", uri=f"qadzd://deliveries/{flow.name}", watchers=[watcher])
+        ],
         start_date=pendulum.datetime(2020, 1, 1, tz="UTC"),
         catchup=False,
         max_active_runs=1,

@@ -76,7 +76,10 @@ class QadHook(HttpHook):
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
     ) -> requests.Session:
         """The signed session. Nothing of the connection's extra becomes a header."""
-        self.base_url, self.merged_extra = self.client.base_url, {"timeout": self.settings.timeout, **(extra_options or {})}
+        self.base_url, self.merged_extra = (
+            self.client.base_url,
+            {"timeout": self.settings.timeout, **(extra_options or {})},
+        )
         self.merged_extra.setdefault("allow_redirects", False)
         self.session.headers.update(headers or {})
         return self.session

@@ -38,7 +38,7 @@ def base_url_in(found: Connection) -> str:
 
 
 class ZendeskHook(HttpHook):
-    """Zendesk through the connection `zendesk_conn_id`: host = subdomain, login and password = OAuth client and secret."""
+    """Zendesk through `zendesk_conn_id`: host = subdomain, login and password = OAuth client and its secret."""
 
     conn_name_attr = "zendesk_conn_id"
     default_conn_name = "zendesk_default"

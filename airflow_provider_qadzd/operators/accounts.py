@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,7 +15,7 @@ from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.operators.flow import FlowOperator, run_name
 from airflow_provider_qadzd.sync.apply import Applier, Done
 from airflow_provider_qadzd.sync.collect import collect
-from airflow_provider_qadzd.sync.draft import draft_plan
+from airflow_provider_qadzd.sync.draft import Mode, draft_plan
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
 from airflow_provider_qadzd.sync.plan import Brake
 from airflow_provider_qadzd.sync.receive import match_again
@@ -55,7 +55,7 @@ class AccountsPlanOperator(FlowOperator):
     `release_brake` is true.
     """
 
-    template_fields = ("flow", "mode", "release_brake")
+    template_fields: Sequence[str] = ("flow", "mode", "release_brake")
 
     def __init__(self, *, mode: str = "apply", release_brake: str | bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -67,7 +67,7 @@ class AccountsPlanOperator(FlowOperator):
         released = str(self.release_brake).lower() == "true"
         brake = Brake(1.0 if released else config.number("brake_share"), int(config.number("brake_floor")))
         flow = self.opened()
-        mode = "dry_run" if self.mode == "dry_run" else "apply"
+        mode: Mode = "dry_run" if self.mode == "dry_run" else "apply"
         plan = draft_plan(flow.ledger, flow.flow, flow.rules, run_name(context), brake, mode)
         self.log.info("%s%s", plan.summary(), " Dry run: nothing will be sent." if mode == "dry_run" else "")
         return {"plan_id": plan.plan_id, "hash": plan.plan_hash, "counts": plan.counts, "changes": plan.changes}
@@ -79,7 +79,7 @@ class AccountsApplyOperator(FlowOperator):
     Waits for jobs in place for a while, then defers. Whatever an earlier try left open is resolved first.
     """
 
-    template_fields = ("flow", "plan_id")
+    template_fields: Sequence[str] = ("flow", "plan_id")
 
     def __init__(self, *, plan_id: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

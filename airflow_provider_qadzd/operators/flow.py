@@ -1,8 +1,8 @@
-"""What every operator of a flow has: its two hooks, the ledger's rows they mean, our retry policy and its run's name."""
+"""What every operator of a flow has: its two hooks, the ledger's rows they mean, our retry policy, its run's name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -44,7 +44,7 @@ class OpenFlow:
 class FlowOperator(BaseOperator):
     """An operator of one flow of `[qadzd] flows`."""
 
-    template_fields = ("flow",)
+    template_fields: Sequence[str] = ("flow",)
 
     def __init__(self, *, flow: str = "default", **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", QadzdRetryPolicy())

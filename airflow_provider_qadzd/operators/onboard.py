@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,7 @@ class ZendeskOnboardOperator(FlowOperator):
     `receiver_url` is where Zendesk reaches the receiver; empty takes `[qadzd] receiver_url`.
     """
 
-    template_fields = ("flow", "receiver_url")
+    template_fields: Sequence[str] = ("flow", "receiver_url")
 
     def __init__(self, *, receiver_url: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)

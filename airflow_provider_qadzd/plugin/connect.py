@@ -9,7 +9,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.zendesk.oauth import (
-    LOOPBACK, OAuthClient, ZendeskSettings, authorization_url, new_state, new_verifier,
+    LOOPBACK,
+    OAuthClient,
+    ZendeskSettings,
+    authorization_url,
+    new_state,
+    new_verifier,
 )  # fmt: skip
 
 PATIENCE = 600.0
@@ -55,7 +60,7 @@ def await_code(asked: Consent) -> str:
             self.end_headers()
             self.wfile.write(b"You can close this window." if ours else b"This is not the answer that was asked for.")
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
+        def log_message(self, format: str, *args: object) -> None:
             """Nothing: the address holds the code."""
 
     with HTTPServer((where.hostname or "127.0.0.1", where.port or 0), Answer) as server:

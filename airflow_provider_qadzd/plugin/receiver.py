@@ -2,8 +2,8 @@
 
 It fails closed. Nothing is parsed before its signature is known to be good; an unknown account, a missing secret, a bad
 or stale signature are all the same 401 after the same work, and cost no query: secrets are held in memory and read anew
-only now and then. A 2xx is sent only after the delivery is committed. What it needs is the ledger and the key that opens
-signing secrets; it knows no Airflow.
+only now and then. A 2xx is sent only after the delivery is committed. What it needs is the ledger and the key that
+opens signing secrets; it knows no Airflow.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ async def _deliver(request: Request, directory: _Directory, tolerance: float) ->
     if known is None or directory.ledger is None:
         return Response(status_code=401)
     new = await run_in_threadpool(accept, directory.ledger, known.account_id, delivery, body)
-    log.info("Took a delivery for %s: ticket %s %s%s.", slug, delivery.ticket_id, delivery.kind, "" if new else " (again)")
+    log.info(
+        "Took a delivery for %s: ticket %s %s%s.", slug, delivery.ticket_id, delivery.kind, "" if new else " (again)"
+    )
     return Response(status_code=202)
 
 

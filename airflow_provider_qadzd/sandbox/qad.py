@@ -14,7 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from .qad_store import RowKey, day_of, second_of
+from .qad_store import SAMPLE_DAY, SAMPLES, RowKey, day_of, second_of
 from .web import Call, Handler, Refusal, Reply, joined, refuse, reply_json
 
 if TYPE_CHECKING:
@@ -186,27 +186,26 @@ def _comparable(value: Any) -> str:
     return str(value or "").casefold()
 
 
-def _fields(state: State, call: Call) -> Reply:
+def _fields(_state: State, call: Call) -> Reply:
     for text in call.query.getlist("filter"):
         parts = text.split(",")
         kind = BROWSES.get(parts[2]) if len(parts) > 2 and parts[:2] == ["browseURI", "eq"] else None
         if kind is not None:
-            return reply_json({"data": _columns(state, kind, parts[2]), "auxillaryData": {"HasMoreParams": "false"}})
+            return reply_json({"data": _columns(kind, parts[2]), "auxillaryData": {"HasMoreParams": "false"}})
     return _empty()
 
 
-def _columns(state: State, kind: str, browse: str) -> list[dict[str, str]]:
-    keys = state.qad.keys(kind)
-    row = state.qad.row(kind, keys[0]) if keys else {}
+def _columns(kind: str, browse: str) -> list[dict[str, str]]:
+    """A browse's columns, the same whether it has rows or not."""
     kinds = {bool: "logical", int: "integer"}
     return [
         {
             "fieldLabel": name.rpartition(".")[2],
             "field": name,
-            "fieldDataType": "date" if name.endswith("Date") else kinds.get(type(value), "character"),
+            "fieldDataType": "date" if value == SAMPLE_DAY else kinds.get(type(value), "character"),
             "browseURI": browse,
         }
-        for name, value in row.items()
+        for name, value in SAMPLES[kind].items()
     ]
 
 

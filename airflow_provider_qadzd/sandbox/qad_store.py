@@ -143,6 +143,16 @@ def contact_row(row: Contact, code: str, domain: str) -> dict[str, Any]:
     }
 
 
+_CUSTOMER = Customer("", "", "", "", "", "", "", "", "", "", "", 0.0)
+_CONTACT = Contact(0, "", "", "", "", "", "", "", [], 0.0)
+SAMPLES = {
+    "entity": entity_row(_CUSTOMER),
+    "classic": classic_row(_CUSTOMER),
+    "contacts": contact_row(_CONTACT, "", DOMAIN),
+}
+"""A row of each browse, for the names and the types of its columns."""
+SAMPLE_DAY = day_of(0.0)
+
 RowKey = tuple[str, int]
 
 

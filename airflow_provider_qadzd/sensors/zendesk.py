@@ -28,7 +28,7 @@ class ZendeskEventSensor(BaseSensorOperator):
     them are the ledger's `ticket_event` rows in between. A cleared run returns the same again.
     """
 
-    template_fields = ("flow", "kinds", "customers", "statuses")
+    template_fields: Sequence[str] = ("flow", "kinds", "customers", "statuses")
 
     def __init__(
         self, *, flow: str = "default", kinds: Sequence[str] = (), customers: Sequence[str] = (),
@@ -50,20 +50,20 @@ class ZendeskEventSensor(BaseSensorOperator):
             tickets.save_stretch(ledger, *where, context["run_id"], stretch)
         waiting = stretch.to_seq == stretch.from_seq
         rows = tickets.events_after(
-            ledger, account_id, stretch.from_seq, upto=None if waiting else stretch.to_seq, **self._filters()
+            ledger, account_id, stretch.from_seq, upto=None if waiting else stretch.to_seq, kinds=self.kinds,
+            customers=self.customers, statuses=self.statuses,
         )  # fmt: skip
         if not rows and waiting:
             self.defer(
-                trigger=TicketEventsAppear(account_id, stretch.from_seq, **self._filters()), method_name="execute",
-                timeout=timedelta(seconds=self.timeout),
+                trigger=TicketEventsAppear(
+                    account_id, stretch.from_seq, self.kinds, self.customers, self.statuses
+                ),
+                method_name="execute", timeout=timedelta(seconds=self.timeout),
             )  # fmt: skip
         if waiting:
             stretch = Stretch(stretch.from_seq, int(rows[-1].seq))
             tickets.save_stretch(ledger, *where, context["run_id"], stretch)
         return self._returned(ledger, account_id, stretch, rows)
-
-    def _filters(self) -> dict[str, Sequence[str]]:
-        return {"kinds": list(self.kinds), "customers": list(self.customers), "statuses": list(self.statuses)}
 
     def _returned(
         self, ledger: Ledger, account_id: int, stretch: Stretch, rows: Sequence[tickets.EventRow]

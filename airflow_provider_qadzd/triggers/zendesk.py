@@ -102,8 +102,11 @@ class TicketEventsAppear(BaseTrigger):
         yield TriggerEvent({"after": self.after})
 
     def _any(self, ledger: Ledger) -> bool:
-        filters = {"kinds": self.kinds, "customers": self.customers, "statuses": self.statuses}
-        return bool(tickets.events_after(ledger, self.account_id, self.after, limit=1, **filters))
+        found = tickets.events_after(
+            ledger, self.account_id, self.after, kinds=self.kinds, customers=self.customers, statuses=self.statuses,
+            limit=1,
+        )  # fmt: skip
+        return bool(found)
 
 
 def _oldest_pending(ledger: Ledger, account_id: int) -> int | None:

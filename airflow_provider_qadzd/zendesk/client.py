@@ -188,7 +188,8 @@ class Users(_Group):
             found += _inside(body, "users", "/users/search")
             if not body.get("next_page"):
                 return found
-        raise FixFirst("More than 10,000 users match this search.", facts=Facts("zendesk", "GET", "/users/search"))
+        facts = Facts(system="zendesk", method="GET", path="/api/v2/users/search")
+        raise FixFirst("More than 10,000 users match this search.", facts=facts)
 
     def create(self, user: Flat, *, skip_verify_email: bool = True) -> Row:
         """The new user. SetAside `duplicate` if the email or external id is taken. No mail goes out by default."""

@@ -197,7 +197,8 @@ def job_results(job: Mapping[str, Any]) -> JobStatus:
 
 
 def _job_row(row: Mapping[str, Any]) -> JobRow:
-    failed = bool(row.get("error") or row.get("errors")) or row.get("success") is False or row.get("status") == "Failed"
+    said = row.get("error") or row.get("errors") or row.get("success") is False or row.get("status") == "Failed"
+    failed = bool(said) or row.get("id") is None
     return JobRow(
         id=_whole(row.get("id")),
         index=_whole(row.get("index")),

@@ -119,6 +119,21 @@ def test_columns_can_be_discovered(qad: Client) -> None:
     assert {row["browseURI"] for row in rows} == {CONTACTS}
 
 
+@pytest.mark.parametrize("browse_id", [CUSTOMERS, CLASSIC, CONTACTS])
+def test_columns_can_be_discovered_before_there_are_rows(sandbox: Sandbox, qad: Client, browse_id: str) -> None:
+    """A browse without rows has the columns, of the same types, that its rows will have."""
+    wanted = f"browseURI,eq,{browse_id},literal"
+    filled = browse(qad, "urn:browse:custom:lookupBrowseFields", filter=wanted).json()["data"]
+    row = browse(qad, browse_id).json()["data"][0]
+    assert {column["field"] for column in filled} == set(row) - {"local_variables.uniqueId"}
+    for code in [customer["code"] for customer in sandbox.get_control("state")["qad"]["customers"]]:
+        sandbox.post_control("customers", {"code": code, "delete": True})
+    assert browse(qad, browse_id, callId="emptied").json()["data"] == []
+    assert browse(qad, "urn:browse:custom:lookupBrowseFields", filter=wanted).json()["data"] == filled
+    types = {column["fieldDataType"] for column in filled}
+    assert {"character", "logical", "date"} <= types
+
+
 def test_a_workspace_selects_its_domain(sandbox: Sandbox, qad: Client) -> None:
     """A customer of another domain shows up only in that domain's workspace, an unknown workspace is empty."""
     sandbox.post_control("customers", {"code": "X1", "name": "Elsewhere", "domain": "DEMO2"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -40,28 +41,32 @@ class MemoryTokens:
     def __init__(self, clock: FakeClock, token: Token | None = None) -> None:
         self.clock, self.token = clock, token
         self.held: Lease | None = None
+        self._one_at_a_time = threading.Lock()
         self.saved: list[Token] = []
 
     def read(self, name: str) -> Token | None:
         return self.token
 
     def lease(self, name: str, owner: str, version: int, seconds: float) -> Lease | None:
-        taken = self.held is not None and self.held.until > self.clock.time() and self.held.owner != owner
-        if taken or version != self._version():
-            return None
-        self.held = Lease(name, owner, version, self.clock.time() + seconds)
-        return self.held
+        with self._one_at_a_time:
+            taken = self.held is not None and self.held.until > self.clock.time() and self.held.owner != owner
+            if taken or version != self._version():
+                return None
+            self.held = Lease(name, owner, version, self.clock.time() + seconds)
+            return self.held
 
     def save(self, lease: Lease, token: Token) -> bool:
-        self._end(lease)
-        if lease.version != self._version():
-            return False
-        self.token = replace(token, version=lease.version + 1)
-        self.saved.append(self.token)
-        return True
+        with self._one_at_a_time:
+            self._end(lease)
+            if lease.version != self._version():
+                return False
+            self.token = replace(token, version=lease.version + 1)
+            self.saved.append(self.token)
+            return True
 
     def release(self, lease: Lease, *, connect_again: bool = False) -> None:
-        self._end(lease)
+        with self._one_at_a_time:
+            self._end(lease)
         if connect_again and self.token is not None and lease.version == self.token.version:
             self.token = replace(self.token, state="connect_again")
 
@@ -123,7 +128,8 @@ class Answers(BaseAdapter):
         said = self.left.pop(0)
         if isinstance(said, Exception):
             raise said
-        said.request, said.url, said.connection = request, str(request.url), self  # type: ignore[attr-defined]
+        said.request, said.url = request, str(request.url)
+        said.connection = self  # type: ignore[assignment]
         return said
 
     def close(self) -> None:

@@ -18,14 +18,17 @@ SHOWN = answer(200, {"user": {"id": 5}})
 
 
 def read(zendesk: ZendeskClient) -> object:
+    """A call that changes nothing."""
     return zendesk.users.show(5)
 
 
 def put(zendesk: ZendeskClient) -> object:
+    """A call that may be repeated."""
     return zendesk.users.update(5, {"name": "x"})
 
 
 def post(zendesk: ZendeskClient) -> object:
+    """A call that must not be repeated blindly."""
     return zendesk.users.create({"name": "x"})
 
 
@@ -139,8 +142,9 @@ def test_a_redirect_is_not_followed() -> None:
 
 def test_an_unusable_address_is_named() -> None:
     """What `requests` cannot even parse is a matter of the connection."""
-    with pytest.raises(FixFirst):
+    with pytest.raises(FixFirst) as error:
         read(client_of(Answers(requests.exceptions.InvalidURL("https://:hunter2@"))))
+    assert "hunter2" not in repr(error.value)
 
 
 def test_our_own_budget_is_asked_before_zendesk() -> None:

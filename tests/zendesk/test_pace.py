@@ -45,7 +45,8 @@ def test_a_short_wait_is_spent_in_place_and_a_long_one_is_told(wait: float, held
     else:
         with pytest.raises(TryLater) as error:
             pace.before("GET", "/x")
-        assert (error.value.wait, clock.slept) == (pytest.approx(wait), [])
+        assert error.value.wait == pytest.approx(wait)
+        assert clock.slept == []
 
 
 def test_the_waits_of_one_call_are_bounded_together() -> None:
@@ -56,7 +57,8 @@ def test_the_waits_of_one_call_are_bounded_together() -> None:
     budget.block("exports", 16)
     with pytest.raises(TryLater) as error:
         Pace(budget, clock, max_wait=15).before("GET", "/api/v2/incremental/users/cursor")
-    assert (error.value.wait, clock.slept) == (pytest.approx(6.0), [pytest.approx(10.0)])
+    assert error.value.wait == pytest.approx(6.0)
+    assert clock.slept == [pytest.approx(10.0)]
 
 
 def test_limits_are_learnt_once() -> None:

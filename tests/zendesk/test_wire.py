@@ -54,7 +54,7 @@ def test_external_ids_are_separated_by_commas(keys: list[str], parameter: str) -
         pytest.param({"after_cursor": None, "end_of_stream": True}, None, "", True, id="nothing yet"),
     ],
 )
-def test_a_cursor_page_says_where_to_go_on(body: dict, asked: str | None, cursor: str, end: bool) -> None:
+def test_a_cursor_page_says_where_to_go_on(body: dict[str, object], asked: str | None, cursor: str, end: bool) -> None:
     """The cursor to keep is the new one, else the one that was asked with."""
     page = wire.cursor_page({"tickets": [{"id": 1}], **body}, "tickets", asked)
     assert (page.rows, page.cursor, page.end_of_stream) == (({"id": 1},), cursor, end)
@@ -78,7 +78,7 @@ def test_a_cursor_that_does_not_move_is_an_error(after: str | None) -> None:
         pytest.param({"end_time": 150, "next_page": "https://x"}, "150", False, id="an older shape, going on"),
     ],
 )
-def test_a_time_page_says_when_to_go_on(body: dict, cursor: str, end: bool) -> None:
+def test_a_time_page_says_when_to_go_on(body: dict[str, object], cursor: str, end: bool) -> None:
     """The cursor of a time-based export is its end time as text."""
     page = wire.time_page({"organizations": [], **body}, "organizations", 100)
     assert (page.cursor, page.end_of_stream) == (cursor, end)
@@ -120,6 +120,7 @@ def test_a_page_without_its_rows_is_not_an_empty_page() -> None:
             JobRow(5, None, False, "RecordNotFound"),
             id="failure as documented",
         ),
+        pytest.param({"status": "Created"}, JobRow(None, None, False, "Failed"), id="success without an id"),
         pytest.param({"id": 1, "success": False}, JobRow(1, None, False, "Failed"), id="failure without a code"),
         pytest.param({"id": 1, "error": "ya está en uso"}, JobRow(1, None, False, "Failed"), id="a text for a code"),
         pytest.param(
@@ -129,7 +130,7 @@ def test_a_page_without_its_rows_is_not_an_empty_page() -> None:
         ),
     ],
 )
-def test_a_job_row_is_read_in_every_seen_shape(item: dict, row: JobRow) -> None:
+def test_a_job_row_is_read_in_every_seen_shape(item: dict[str, object], row: JobRow) -> None:
     """A row is a failure if anything in it says so; its texts are left behind."""
     job = {"job_status": {"id": "V3-1", "status": "completed", "job_type": "x", "total": 1, "results": [item]}}
     read = wire.job_results(job)

@@ -97,11 +97,12 @@ def _asked(contacts: Mapping[str, Any], users: Mapping[str, Any], shared: Mappin
     return frozenset((owner, code) for key, owner in owners.items() for code in contacts[key]["customers"])
 
 
-def _memberships(state: Mapping[str, Any], organizations: Mapping[str, Any], users: Mapping[str, Any]) -> frozenset[Any]:
+def _memberships(state: Mapping[str, Any], homes: Mapping[str, Any], users: Mapping[str, Any]) -> frozenset[Any]:
     """The memberships that tie a contact's user to a customer's organization."""
-    codes = {row["id"]: key for key, row in organizations.items()}
+    codes = {row["id"]: key for key, row in homes.items()}
     people = {row["id"]: key for key, row in users.items()}
-    ties = [(people.get(row["user_id"]), codes.get(row["organization_id"])) for row in state["organization_memberships"]]
+    rows = state["organization_memberships"]
+    ties = [(people.get(row["user_id"]), codes.get(row["organization_id"])) for row in rows]
     return frozenset(tie for tie in ties if None not in tie)
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TypeVar
 
 Found = TypeVar("Found")
+Ask = Callable[[], tuple[Found | None, str]]
+"""Answers with what was waited for, or None, and with where things stand."""
 
 
 class Failed(Exception):
@@ -41,8 +43,8 @@ class Progress:
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self._start:6.1f} s  {text}", flush=True)
 
-    def until(self, what: str, ask: Callable[[], tuple[Found | None, str]], seconds: float, pause: float = 0.5) -> Found:
-        """Ask until there is an answer. `ask` gives it, or None and where things stand; Failed after `seconds`."""
+    def until(self, what: str, ask: Ask[Found], seconds: float, pause: float = 0.5) -> Found:
+        """Ask until there is an answer; Failed after `seconds`, or when a watched service has ended."""
         begun = told = time.monotonic()
         while True:
             found, detail = ask()

@@ -70,43 +70,39 @@ def read_ledger(path: Path) -> Kept:
     """The ledger's rows, from its file, without any right to write."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as file:
         file.execute("begin")  # one moment for all tables
+        return _kept(file)
 
-        def rows(sql: str) -> list[Any]:
-            return file.execute(sql).fetchall()
 
-        records = "select record_key, json_extract(payload, '$.{}') from qadzd_qad_record where kind = '{}'"
-        linked = "select record_key, zendesk_id from qadzd_link where other_key = '' and kind = '{}'"
-        ended = "select kind, record_key, last_detail from qadzd_wanted where last_outcome = '{}'"
-        return Kept(
-            customers=dict(rows(records.format("name", "customer"))),
-            contacts=dict(rows(records.format("email", "contact"))),
-            organizations=dict(rows(linked.format("organization"))),
-            users=dict(rows(linked.format("user"))),
-            memberships=frozenset(rows("select record_key, other_key from qadzd_link where kind = 'membership'")),
-            shared={key: detail for _, key, detail in rows(ended.format("shared_with"))},
-            aside={f"{kind} {key}": detail for kind, key, detail in rows(ended.format("set_aside"))},
-            tickets={
-                row[0]: tuple(row[1:])
-                for row in rows("select ticket_id, status, requester_id, organization_id, updated_at from qadzd_ticket")
-            },
-            matches={
-                ticket: (reason, customer)
-                for ticket, reason, customer in rows("select ticket_id, match_reason, customer_key from qadzd_ticket")
-            },
-            inbox=dict(rows("select payload_id, inbox_state from qadzd_inbox where payload_id is not null")),
-            drained=frozenset(
-                key
-                for (key,) in rows(
-                    "select payload_id from qadzd_ticket_event join qadzd_inbox using (delivery_id) "
-                    "where found_by = 'webhook'"
-                )
-            ),
-            secrets=frozenset(
-                name.partition(":")[2]
-                for (name,) in rows("select credential_name from qadzd_credential where credential_name like 'signing:%'")
-            ),
-            changes=rows("select count(*) from qadzd_change_item")[0][0],
-        )
+def _kept(file: sqlite3.Connection) -> Kept:
+    def rows(sql: str, *values: str) -> list[Any]:
+        return file.execute(sql, values).fetchall()
+
+    linked = "select record_key, zendesk_id from qadzd_link where other_key = '' and kind = ?"
+    record = "select record_key, json_extract(payload, ?) from qadzd_qad_record where kind = ?"
+    ended = "select kind, record_key, last_detail from qadzd_wanted where last_outcome = ?"
+    tickets = rows(
+        "select ticket_id, status, requester_id, organization_id, updated_at, match_reason, customer_key "
+        "from qadzd_ticket"
+    )
+    drained = rows(
+        "select payload_id from qadzd_ticket_event join qadzd_inbox using (delivery_id) where found_by = 'webhook'"
+    )
+    secrets = rows("select credential_name from qadzd_credential where credential_name like 'signing:%'")
+    return Kept(
+        customers=dict(rows(record, "$.name", "customer")),
+        contacts=dict(rows(record, "$.email", "contact")),
+        organizations=dict(rows(linked, "organization")),
+        users=dict(rows(linked, "user")),
+        memberships=frozenset(rows("select record_key, other_key from qadzd_link where kind = 'membership'")),
+        shared={key: detail for _, key, detail in rows(ended, "shared_with")},
+        aside={f"{kind} {key}": detail for kind, key, detail in rows(ended, "set_aside")},
+        tickets={row[0]: tuple(row[1:5]) for row in tickets},
+        matches={row[0]: (row[5], row[6]) for row in tickets},
+        inbox=dict(rows("select payload_id, inbox_state from qadzd_inbox where payload_id is not null")),
+        drained=frozenset(key for (key,) in drained),
+        secrets=frozenset(name.partition(":")[2] for (name,) in secrets),
+        changes=rows("select count(*) from qadzd_change_item")[0][0],
+    )
 
 
 def compare(state: Mapping[str, Any], stats: Mapping[str, Any], kept: Kept, asked: Asked) -> list[Line]:
@@ -204,7 +200,8 @@ def _event_lines(stats: Mapping[str, Any], kept: Kept, asked: Asked) -> Iterable
     wrong += [f"event {key} was refused" for key in set(refused) - asked.refused]
     wrong += [f"event {key} was refused and is in the inbox" for key in refused if key in kept.inbox]
     wrong += [] if refused else ["nothing to compare"]
-    yield Line("ticket events refused (forged, stale)", str(len(refused)), f"{len(refused) - len(wrong)} kept out", tuple(wrong))
+    outside = f"{sum(key not in kept.inbox for key in refused)} kept out"
+    yield Line("ticket events refused (forged, stale)", str(len(refused)), outside, tuple(wrong))
     states = Counter(state for state in kept.inbox.values() if state != "drained")
     left = [f"{count} deliveries are {state}" for state, count in states.items()]
     yield _by_key("ticket events drained", accepted, dict.fromkeys(kept.drained, True), tuple(left))
@@ -257,12 +254,14 @@ def staff_of(state: Mapping[str, Any]) -> dict[int, str]:
 def table(lines: Iterable[Line]) -> str:
     """The lines as a table, each followed by its explanation and by what differs."""
     rows = list(lines)
-    head = ("", "sandbox", "ledger")
-    widths = [max(len(text) for text in column) for column in zip(head, *((r.what, r.sandbox, r.ledger) for r in rows), strict=True)]
-    drawn = [f"{head[0]:{widths[0]}}  {head[1]:>{widths[1]}}  {head[2]:>{widths[2]}}"]
+    head = Line("", "sandbox", "ledger")
+    first, second, third = (
+        max(len(getattr(row, column)) for row in [head, *rows]) for column in ("what", "sandbox", "ledger")
+    )
+    drawn = [f"{'':{first}}  {head.sandbox:>{second}}  {head.ledger:>{third}}"]
     for row in rows:
         verdict = "DIFFERS" if row.differences else "OK"
-        drawn.append(f"{row.what:{widths[0]}}  {row.sandbox:>{widths[1]}}  {row.ledger:>{widths[2]}}  {verdict}")
+        drawn.append(f"{row.what:{first}}  {row.sandbox:>{second}}  {row.ledger:>{third}}  {verdict}")
         if row.note:
             drawn.append(f"      ({row.note})")
         drawn += [f"      - {text}" for text in row.differences[:SHOWN]]

@@ -136,18 +136,20 @@ class Airflow:
 
     # -- REST ----------------------------------------------------------------------------------------------------------
 
-    def call(self, method: str, path: str, body: Any = None, *, also: tuple[int, ...] = (), **query: Any) -> Any:
-        """One call below /api/v2, with a few repeats while SQLite is busy. Statuses in `also` are answered with None."""
+    def call(
+        self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None, *, also: int = 200
+    ) -> Any:  # fmt: skip
+        """One call below /api/v2, repeated a little while SQLite is busy. Status `also` is well too, and gives None."""
         for attempt in range(5):
             if "Authorization" not in self._session.headers or attempt:
                 self._sign_in()
             answer = self._session.request(
                 method, f"{self.place.url}/api/v2{path}", json=body, params=query, timeout=60
             )
-            if answer.status_code in also:
-                return None
             if answer.ok:
                 return answer.json() if answer.content else None
+            if answer.status_code == also:
+                return None
             if answer.status_code not in (401, 500, 503):
                 break
             self.progress.until("a quieter moment", _after(1.0 + attempt), 30)
@@ -168,7 +170,7 @@ class Airflow:
     def trigger(self, dag_id: str, run_id: str, **dates: str | None) -> str:
         """Make a run. Without dates it has none; a run of that id that is there already is taken as this one."""
         body = {"dag_run_id": run_id, "logical_date": None, **dates}
-        self.call("POST", f"/dags/{dag_id}/dagRuns", body, also=(409,))
+        self.call("POST", f"/dags/{dag_id}/dagRuns", body, also=409)
         return run_id
 
     def finish(self, dag_id: str, run_id: str, seconds: float = 240) -> dict[str, Any]:
@@ -198,7 +200,7 @@ class Airflow:
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What the task returned."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-        value = self.call("GET", path, stringify=False)["value"]
+        value = self.call("GET", path, query={"stringify": False})["value"]
         return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
 
     def _why(self, path: str, tasks: list[dict[str, Any]]) -> str:
@@ -207,7 +209,9 @@ class Airflow:
 
     def _log_tail(self, path: str, task: dict[str, Any], lines: int = 25) -> str:
         name, tried = task["task_id"], max(int(task["try_number"]), 1)
-        log = self.call("GET", f"{path}/taskInstances/{name}/logs/{tried}", also=(404,), full_content=True) or {}
+        log = (
+            self.call("GET", f"{path}/taskInstances/{name}/logs/{tried}", query={"full_content": True}, also=404) or {}
+        )
         told = [_log_line(entry) for entry in log.get("content") or []]
         kept = [line for whole in told for line in whole.splitlines()][-lines:]
         return "\n".join([f"The end of the log of task {name}, try {tried}:", *(f"  | {line}" for line in kept)])

@@ -1,0 +1,1 @@
+"""Tests of Airflow's edge: the only ones that need Airflow itself."""

@@ -1,0 +1,133 @@
+"""Every DAG of this package, run for real by `dag.test()` against the sandbox and a fresh ledger."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+
+from airflow_provider_qadzd.sandbox import Sandbox
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+DAGS = Path(__file__).parents[2] / "dags"
+NAMES = {
+    "qadzd_sync_accounts",
+    "qadzd_export_tickets",
+    "qadzd_ticket_history",
+    "qadzd_ticket_events",
+    "qadzd_onboard",
+}
+
+
+@pytest.fixture(scope="session")
+def dags(airflow_database: None) -> dict[str, DAG]:
+    """The DAGs as Airflow parses them, known to its database as a scheduler would make them."""
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+    from airflow.utils.session import create_session
+
+    bag = DagBag(DAGS, bundle_name="tests")
+    assert bag.import_errors == {}
+    with create_session() as session:
+        session.merge(DagBundleModel(name="tests"))
+        session.commit()
+        from airflow.dag_processing.collection import update_dag_parsing_results_in_db
+
+        update_dag_parsing_results_in_db(
+            bundle_name="tests", bundle_version=None,
+            dags=[LazyDeserializedDAG.from_dag(dag) for dag in bag.dags.values()],
+            import_errors={}, parse_duration=None, warnings=set(), session=session,
+        )  # fmt: skip
+    return bag.dags
+
+
+def run(dag: DAG, **given: Any) -> Any:
+    """One run of a DAG, to its end."""
+    result = dag.test(**given)
+    assert {task.task_id: task.state for task in result.get_task_instances()} == dict.fromkeys(
+        dag.task_ids, "success"
+    )
+    return result
+
+
+def returned(result: Any, task_id: str) -> Any:
+    """What a task returned."""
+    return next(task for task in result.get_task_instances() if task.task_id == task_id).xcom_pull(task_ids=task_id)
+
+
+def test_every_dag_is_parsed(dags: dict[str, DAG]) -> None:
+    """All DAGs parse, each with documentation, one active run and no catch-up."""
+    assert set(dags) == NAMES
+    for dag in dags.values():
+        assert dag.doc_md and "When red" in dag.doc_md
+        assert dag.max_active_runs == 1
+        assert dag.catchup is False
+
+
+def test_accounts_arrive_and_a_second_run_writes_nothing(
+    dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection
+) -> None:
+    """One run puts every customer and contact into Zendesk; the next makes not one write."""
+    run(dags["qadzd_onboard"])
+    result = run(dags["qadzd_sync_accounts"])
+    assert returned(result, "apply")["outcomes"]["organization"] == {"created": 39, "adopted": 1}
+    state = sandbox.get_control("/_sandbox/state")
+    assert sum(bool(one["external_id"]) for one in state["organizations"]) == 40
+    writes = sandbox.get_control("/_sandbox/stats")["zendesk_writes"]
+    again = run(dags["qadzd_sync_accounts"])
+    assert returned(again, "apply") == {"outcomes": {}, "zendesk_writes": 0, "tickets_matched_again": 0}
+    assert sandbox.get_control("/_sandbox/stats")["zendesk_writes"] == writes
+    linked = ledger_file.execute("SELECT count(*) FROM qadzd_link WHERE kind = 'organization'").fetchone()
+    assert linked == (40,)
+
+
+def test_a_dry_run_plans_and_sends_nothing(dags: dict[str, DAG], sandbox: Sandbox) -> None:
+    """With `mode` dry_run the plan is made and shown, and Zendesk stays as it is."""
+    result = run(dags["qadzd_sync_accounts"], run_conf={"mode": "dry_run"})
+    assert returned(result, "plan")["changes"] > 150
+    assert sandbox.get_control("/_sandbox/stats")["zendesk_writes"] == 0
+
+
+def test_live_export_and_history_meet_in_the_ledger(
+    dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection
+) -> None:
+    """The live export brings the day's tickets, a history run those of its interval; none comes twice."""
+    run(dags["qadzd_onboard"])
+    run(dags["qadzd_export_tickets"])
+    today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    result = run(dags["qadzd_ticket_history"], logical_date=today)
+    window = returned(result, "export")
+    yesterday = today - timedelta(days=1)
+    assert window["starts_at"].startswith(yesterday.date().isoformat())
+    there = {
+        one["id"]
+        for one in sandbox.get_control("/_sandbox/state")["tickets"]
+        if yesterday.timestamp() <= one["generated_timestamp"] < today.timestamp()
+    }
+    stored = {row[0] for row in ledger_file.execute("SELECT ticket_id FROM qadzd_ticket")}
+    assert window["tickets"] == len(there) > 0
+    assert there <= stored
+
+
+def test_a_ticket_event_is_drained(dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection) -> None:
+    """What a delivery announced is fetched, matched and numbered for the sensor, and its body is forgotten."""
+    run(dags["qadzd_onboard"])
+    run(dags["qadzd_sync_accounts"])
+    ticket = sandbox.get_control("/_sandbox/state")["tickets"][0]["id"]
+    ledger_file.execute(
+        "INSERT INTO qadzd_inbox (account_id, signature, body, kind, ticket_id, occurred_at, received_at, inbox_state,"
+        " reason) VALUES (1, 's', x'7b7d', 'solved', ?, '', '2026-01-01T00:00:00.000Z', 'pending', '')",
+        [ticket],
+    )
+    ledger_file.commit()
+    result = run(dags["qadzd_ticket_events"])
+    assert returned(result, "drain") == {"drained": 1, "aside": 0, "moved": 1, "gone": 0}
+    assert ledger_file.execute("SELECT inbox_state, body FROM qadzd_inbox").fetchall() == [("drained", None)]
+    assert ledger_file.execute("SELECT ticket_id, kind, found_by FROM qadzd_ticket_event").fetchall()[-1] == (
+        ticket, "solved", "webhook",
+    )  # fmt: skip
