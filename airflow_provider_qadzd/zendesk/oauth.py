@@ -79,7 +79,8 @@ def base_url_of(host: str, *, allow_http: bool = False) -> str:
     if not good or "@" in parts.netloc or parts.query or parts.fragment or not (plain or parts.scheme == "https"):
         # Not repeated here: it may hold a password.
         raise FixFirst("The Zendesk host is not usable.", advice="Give a subdomain, or https://SUBDOMAIN.zendesk.com.")
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    usual = ":443" if parts.scheme == "https" else ":80"
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}"
 
 
 @dataclass(frozen=True, slots=True)

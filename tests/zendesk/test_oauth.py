@@ -53,6 +53,7 @@ def held(lives: float | None = 1800.0, version: int = 1) -> Token:
         (" acme.zendesk.com ", "https://acme.zendesk.com"),
         ("https://ACME.zendesk.com/", "https://acme.zendesk.com"),
         ("https://acme.zendesk.com/api/v2/", "https://acme.zendesk.com"),
+        ("acme.zendesk.com:443", "https://acme.zendesk.com"),
         ("127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://localhost:8080", "http://localhost:8080"),
         ("https://localhost:8443", "https://localhost:8443"),

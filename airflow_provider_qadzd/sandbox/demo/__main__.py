@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from .processes import Failed, Progress, Service, alone_in, end_forgotten, free_ports
-from .report import table
+from .report import Line, table
 from .standalone import USER, Airflow, Place, airflow_environment, clean_environment
 from .story import SandboxControl, Story
 
@@ -31,12 +31,13 @@ def main() -> int:
     """Run the demo; 0 if both sides agree."""
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_qadzd.sandbox.demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="verify, stop everything, and exit")
-    once = parser.parse_args().once
+    parser.add_argument("--folder", type=Path, default=folder_of_demo(), help="for homes and logs: %(default)s")
+    given = parser.parse_args()
     # A shell that starts this in the background ignores SIGINT for it and for all that it starts; Airflow needs it.
     _on_signals(_interrupt)
     try:
         with ExitStack() as stack:
-            return demo(stack, once)
+            return demo(stack, given.folder.resolve(), given.once)
     except Failed as error:
         print(f"\nThe demo failed. {error}", file=sys.stderr, flush=True)
         return 1
@@ -45,10 +46,9 @@ def main() -> int:
         return 130
 
 
-def demo(stack: ExitStack, once: bool) -> int:
+def demo(stack: ExitStack, folder: Path, once: bool) -> int:
     """Start both, tell the story, compare, and serve if asked to. What `stack` holds is stopped at the end."""
     progress = Progress()
-    folder = folder_of_demo()
     stack.enter_context(alone_in(folder))
     forgotten = end_forgotten(folder)
     if forgotten:
@@ -74,18 +74,23 @@ def demo(stack: ExitStack, once: bool) -> int:
     story = Story(airflow, sandbox, progress)
     airflow.wait_until_ready()
     progress.say("Airflow is healthy")
-    lines = story.run()
-    differing = [line.what.strip() for line in lines if line.differences]
-    print(f"\n{table(lines)}\n", flush=True)
-    if differing:
-        print(f"The sandbox and the ledger differ in: {'; '.join(differing)}.", file=sys.stderr, flush=True)
-    else:
-        progress.say("the sandbox and the ledger agree in every line")
+    code = verdict(story.run())
     if not once:
         with suppress(KeyboardInterrupt):
             serve(airflow, sandbox)
     progress.say("stopping Airflow and the sandbox")
-    return 1 if differing else 0
+    return code
+
+
+def verdict(lines: list[Line]) -> int:
+    """Print the table and what follows from it; 0 if every line agrees, else 1."""
+    differing = [line.what.strip() for line in lines if line.differences]
+    print(f"\n{table(lines)}\n", flush=True)
+    if differing:
+        print(f"The sandbox and the ledger differ in: {'; '.join(differing)}.\n", flush=True)
+        return 1
+    print("The sandbox and the ledger agree in every line.\n", flush=True)
+    return 0
 
 
 def serve(airflow: Airflow, sandbox: SandboxControl) -> None:

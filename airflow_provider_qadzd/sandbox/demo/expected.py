@@ -7,7 +7,7 @@ by its requester's only customer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,15 +32,19 @@ class Expected:
     matches: Mapping[int, tuple[str, str | None]]
 
 
-def expected_of(state: Mapping[str, Any], tickets_since: float) -> Expected:
-    """Everything at once. `tickets_since` (Unix seconds): tickets whose latest change is older were not asked for."""
+def expected_of(state: Mapping[str, Any], tickets_since: float, tickets_told: Collection[int] = ()) -> Expected:
+    """Everything at once. The tickets are those that changed since `tickets_since` (Unix seconds), which the exports
+    bring, and those of `tickets_told`, of which a webhook told.
+    """
     customers = {row["code"]: row for row in state["qad"]["customers"]}
     contacts = {str(row["id"]): row for row in state["qad"]["contacts"]}
     organizations = {row["external_id"]: row for row in state["organizations"] if row["external_id"]}
     users = {row["external_id"]: row for row in state["users"] if row["external_id"]}
     shared = _sharing(contacts, users)
     pairs = _memberships(state, organizations, users)
-    tickets = [row for row in state["tickets"] if row["generated_timestamp"] >= tickets_since]
+    tickets = [
+        row for row in state["tickets"] if row["generated_timestamp"] >= tickets_since or row["id"] in tickets_told
+    ]
     return Expected(
         customers={code: row["name"] for code, row in customers.items()},
         contacts={key: row["email"] for key, row in contacts.items()},

@@ -58,6 +58,7 @@ class Asked:
 
     staff_before: Mapping[int, str]
     tickets_since: float
+    tickets_told: frozenset[int] = frozenset()
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     repeated: frozenset[str] = frozenset()
@@ -107,7 +108,7 @@ def _kept(file: sqlite3.Connection) -> Kept:
 
 def compare(state: Mapping[str, Any], stats: Mapping[str, Any], kept: Kept, asked: Asked) -> list[Line]:
     """Every line of the table."""
-    seen = expected_of(state, asked.tickets_since)
+    seen = expected_of(state, asked.tickets_since, asked.tickets_told)
     return [
         *_customer_lines(seen, kept),
         *_contact_lines(seen, kept),

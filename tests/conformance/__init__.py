@@ -1,0 +1,9 @@
+"""The sandbox's answers and our requests, judged by Zendesk's own OpenAPI document.
+
+    make conformance SPEC=path/to/zendesk-openapi.yaml
+
+The document is Zendesk's and carries no licence, so neither it nor text from it is part of this project: the run takes
+its path. `drive` calls every method of the client against a sandbox and keeps what went over the wire, `document` holds
+each request and each 2xx answer against the document, and `known` lists where the real service is seen to differ from
+it. Anything else that differs fails the run.
+"""

@@ -1,0 +1,1 @@
+"""Tests, beside the layers they test."""
