@@ -1,3 +1,39 @@
-"""Keeps QAD customers and contacts in step with Zendesk, and ticket events in step with Airflow."""
+"""QAD customers and contacts into Zendesk, and every Zendesk ticket back to its QAD customer. A map of this package.
+
+    out   QAD --collect--> ledger --map--> wanted --\\
+          Zendesk --mirror--> what is there ---------> plan --apply--> Zendesk
+    in    Zendesk --webhook--> inbox --drain--\\
+          Zendesk --export--------------------- receive --match--> ledger
+
+Words (import only the standard library):
+    errors      what went wrong, named by what to do next
+    records     the values both journeys pass along, and the Protocols of budget, token store and clock
+    settings    how a setting is read into a frozen dataclass
+
+Dialects (the systems; no ledger, no Airflow):
+    qad/        browse (what QAD says), auth, client
+    zendesk/    wire (what Zendesk says), oauth, pace, webhook (verify), client
+
+Decisions (pure):
+    sync/mapping    QAD record -> what Zendesk should have
+    sync/plan       what to do about one record
+    sync/match      which QAD customer a ticket belongs to
+
+Doing (the only modules that touch a system and the ledger):
+    sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/pairs)
+    sync/receive, sync/export, sync/onboard
+
+Memory:
+    ledger/     schema, store (transactions), identity (source, account, flow), accounts, changes, tickets, exports,
+                vault (secrets), budget (calls a minute), migrations
+
+Airflow's edge (alone may import airflow):
+    hooks/ operators/ sensors/ triggers/ plugin/ config retry cli provider_info
+
+The stage:
+    sandbox/    both systems simulated; sandbox/demo runs everything
+
+A test walks these layers. Start reading at sync/apply and sync/receive: they tell one record's life.
+"""
 
 __version__ = "0.1.0"

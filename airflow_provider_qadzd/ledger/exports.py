@@ -52,9 +52,9 @@ def move(tx: Connection, ledger: Ledger, account_id: int, leg: str, position: st
 
 def start_once(ledger: Ledger, account_id: int, leg: str, position: str) -> None:
     """Where a leg starts, unless it has started already."""
-    if position_of(ledger, account_id, leg) is None:
-        with ledger.writing() as tx:
-            move(tx, ledger, account_id, leg, position)
+    row = {"account_id": account_id, "leg": leg, "position": position, "moved_at": ledger.now()}
+    with ledger.writing() as tx:
+        upsert(tx, export_cursor, [row], keep=["position", "moved_at"])
 
 
 def stretch_of(ledger: Ledger, account_id: int, leg: str, dag_id: str, run_id: str) -> tuple[str, str] | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 
 from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.ledger.schema import account, flow, source
-from airflow_provider_qadzd.ledger.store import Ledger
+from airflow_provider_qadzd.ledger.store import Ledger, insert_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A source feeding an account. `key` templates make external ids of QAD keys."""
+    """A source feeding an account, by the name it has in `[qadzd] flows`."""
 
     flow_id: int
     name: str
@@ -50,12 +50,10 @@ def source_id_of(ledger: Ledger, base_url: str, workspaces: tuple[str, ...]) -> 
         found = tx.execute(known).scalar_one_or_none()
     if found is not None:
         return int(found)
+    row = {"base_url": base_url, "workspaces": spelt, "first_seen_at": ledger.now()}
     with ledger.writing() as tx:
-        found = tx.execute(known).scalar_one_or_none()
-        if found is None:
-            row = {"base_url": base_url, "workspaces": spelt, "first_seen_at": ledger.now()}
-            found = tx.execute(insert(source).values(row).returning(source.c.source_id)).scalar_one()
-    return int(found)
+        tx.execute(insert_into(tx, source).values(row).on_conflict_do_nothing())
+        return int(tx.execute(known).scalar_one())
 
 
 def account_at(ledger: Ledger, base_url: str) -> Account:
@@ -63,19 +61,20 @@ def account_at(ledger: Ledger, base_url: str) -> Account:
     known = select(account).where(account.c.base_url == base_url)
     with ledger.reading() as tx:
         found = tx.execute(known).one_or_none()
-    if found is None:
+    while found is None:
+        # Nothing is inserted if another process has just taken this address, or just this slug: then look again.
         with ledger.writing() as tx:
+            row = {"base_url": base_url, "slug": _free_slug(tx, base_url), "first_seen_at": ledger.now()}
+            tx.execute(insert_into(tx, account).values(row).on_conflict_do_nothing())
             found = tx.execute(known).one_or_none()
-            if found is None:
-                row = {"base_url": base_url, "slug": _free_slug(tx, base_url), "first_seen_at": ledger.now()}
-                found = tx.execute(insert(account).values(row).returning(*account.columns)).one()
     return _account(found)
 
 
 def onboarded_accounts(ledger: Ledger) -> list[Account]:
     """Every account that has a webhook."""
+    onboarded = select(account).where(account.c.webhook_id.is_not(None)).order_by(account.c.account_id)
     with ledger.reading() as tx:
-        return [_account(row) for row in tx.execute(select(account).where(account.c.webhook_id.is_not(None)))]
+        return [_account(row) for row in tx.execute(onboarded)]
 
 
 def _account(row: Row[Any]) -> Account:
@@ -85,11 +84,10 @@ def _account(row: Row[Any]) -> Account:
 def note_onboarding(ledger: Ledger, account_id: int, webhook_id: str) -> None:
     """Remember the account's webhook; the day of the first onboarding stays."""
     with ledger.writing() as tx:
-        row = tx.execute(select(account).where(account.c.account_id == account_id)).one()
         tx.execute(
             update(account)
             .where(account.c.account_id == account_id)
-            .values(webhook_id=webhook_id, onboarded_at=row.onboarded_at or ledger.now())
+            .values(webhook_id=webhook_id, onboarded_at=func.coalesce(account.c.onboarded_at, ledger.now()))
         )
 
 
@@ -104,15 +102,17 @@ def flow_named(
         "source_id": source_id, "account_id": account_id,
         "organization_template": organization_template, "user_template": user_template,
     }  # fmt: skip
+    known = select(flow).where(flow.c.flow_name == name)
     with ledger.reading() as tx:
-        found = tx.execute(select(flow).where(flow.c.flow_name == name)).one_or_none()
+        found = tx.execute(known).one_or_none()
     if found is None:
+        made = {**row, "flow_name": name, "first_seen_at": ledger.now()}
         with ledger.writing() as tx:
-            found = tx.execute(select(flow).where(flow.c.flow_name == name)).one_or_none()
-            if found is None:
-                _refuse_shared_account(tx, name, row)
-                made = {**row, "flow_name": name, "first_seen_at": ledger.now()}
-                found = tx.execute(insert(flow).values(made).returning(*flow.columns)).one()
+            # Two new flows into one account come here one after the other.
+            tx.execute(select(account.c.account_id).where(account.c.account_id == account_id).with_for_update())
+            _refuse_shared_account(tx, name, row)
+            tx.execute(insert_into(tx, flow).values(made).on_conflict_do_nothing())
+            found = tx.execute(known).one()
     moved = [part for part, value in row.items() if getattr(found, part) != value]
     if moved:
         raise FixFirst(
@@ -125,10 +125,13 @@ def flow_named(
 
 def _refuse_shared_account(tx: Connection, name: str, row: dict[str, object]) -> None:
     """A second flow into one account needs key templates that cannot meet the first one's."""
-    same = (flow.c.account_id == row["account_id"]) & (
-        (flow.c.organization_template == row["organization_template"])
-        | (flow.c.user_template == row["user_template"])
-    )
+    same = and_(
+        flow.c.account_id == row["account_id"], flow.c.flow_name != name,
+        or_(
+            flow.c.organization_template == row["organization_template"],
+            flow.c.user_template == row["user_template"],
+        ),
+    )  # fmt: skip
     other = tx.execute(select(flow.c.flow_name).where(same)).scalars().first()
     if other is not None:
         raise FixFirst(

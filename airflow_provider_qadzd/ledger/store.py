@@ -17,9 +17,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
@@ -27,14 +29,17 @@ from airflow_provider_qadzd.records import Clock, SystemClock, canonical_json
 
 VERSION_TABLE = "qadzd_alembic_version"
 _MIGRATION_LOCK = 0x7161647A  # "qadz"; PostgreSQL's advisory locks are numbers
-_BUSY_SECONDS = 30
+_BUSY_SECONDS = "30"
 
 
 class Ledger:
     """One ledger database. Cheap to make; holds a small connection pool; safe to share between threads."""
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
-        """`url` is a SQLAlchemy URL (`sqlite:////path/ledger.db`, `postgresql+psycopg://...`)."""
+        """`url` is a SQLAlchemy URL (`sqlite:////path/ledger.db`, `postgresql+psycopg://...`).
+
+        A SQLite writer waits 30 seconds for another one, or as many as the URL's `timeout` says.
+        """
         self.clock: Clock = clock or SystemClock()
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
@@ -70,7 +75,7 @@ class Ledger:
         if found != head_revision():
             raise FixFirst(
                 f"The ledger's tables are at revision {found or 'none'}, this package needs {head_revision()}.",
-                advice="Run `airflow qadzd ledger upgrade`.",
+                advice="Run `airflow qadzd ledger upgrade` with the newest version of this package that you use.",
             )
         return self
 
@@ -80,20 +85,36 @@ class Ledger:
             return MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
     def upgrade(self) -> None:
-        """Migrate to the newest revision. Any number of processes may do so at once: one works, the others wait."""
-        with self._migration_lock(), self.engine.connect().execution_options(qadzd_writes=True) as connection:
+        """Migrate to the newest revision. Any number of processes may do so at once: one works, the others wait.
+
+        FixFirst for a ledger that a newer version of this package has migrated.
+        """
+        with _outages_told(), self._migration_lock():
             if self.is_sqlite:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                connection.commit()
-            config = migration_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
+                self._use_wal()
+            with self.engine.connect().execution_options(qadzd_writes=True) as connection, connection.begin():
+                config = migration_config()
+                config.attributes["connection"] = connection
+                try:
+                    command.upgrade(config, "head")
+                except CommandError as error:
+                    raise FixFirst(
+                        f"The ledger cannot be migrated to revision {head_revision()}: {error}.",
+                        advice="Run `airflow qadzd ledger upgrade` with the newest version of this package that you use.",
+                    ) from error
+
+    def _use_wal(self) -> None:
+        """Readers and a writer at once. The file remembers it, and it cannot be set inside a transaction."""
+        connection = self.engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
 
     @contextlib.contextmanager
     def _migration_lock(self) -> Iterator[None]:
         if self.is_sqlite:
-            with open(f"{self.engine.url.database}.lock", "w") as lock:  # noqa: PTH123
+            with Path(f"{self.engine.url.database}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
             return
@@ -118,20 +139,30 @@ def epoch_of(iso_text: str) -> float:
     return moment.timestamp()
 
 
-def upsert(tx: Connection, table: Table, rows: Iterable[Mapping[str, Any]], keep: Sequence[str] = ()) -> None:
+def insert_into(tx: Connection, table: Table) -> Any:
+    """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`, which both databases spell alike."""
+    return (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def upsert(
+    tx: Connection, table: Table, rows: Iterable[Mapping[str, Any]], keep: Sequence[str] = (),
+    unless_older: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Insert `rows`, replacing rows of the same primary key except for the columns in `keep`.
 
-    Rows are written in key order: two writers that take rows in different orders deadlock on PostgreSQL.
+    With `unless_older`, a row stays whose values in those columns are greater than the new one's. Rows are written in
+    key order: two writers that take rows in different orders deadlock on PostgreSQL.
     """
     key = [column.name for column in table.primary_key]
     ordered = sorted(rows, key=lambda row: [row[name] for name in key])
     if not ordered:
         return
-    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(table)
+    insert = insert_into(tx, table)
     replaced = {name: insert.excluded[name] for name in ordered[0] if name not in key and name not in keep}
+    stored = tuple_(*(table.c[name] for name in unless_older)) if unless_older else None
+    due = None if stored is None else stored <= tuple_(*(insert.excluded[name] for name in unless_older))
     statement = (
-        insert.on_conflict_do_update(index_elements=key, set_=replaced)
+        insert.on_conflict_do_update(index_elements=key, set_=replaced, where=due)
         if replaced
         else insert.on_conflict_do_nothing(index_elements=key)
     )
@@ -163,10 +194,17 @@ def _engine(url: str) -> Engine:
             raise FixFirst(
                 "A ledger in memory would be lost with its process.", advice="Give a file: sqlite:////path/ledger.db"
             )
-        Path(where.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        Path(where.database).touch(mode=0o600)
+        try:
+            Path(where.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            Path(where.database).touch(mode=0o600)
+        except OSError as error:
+            raise FixFirst(
+                f"The ledger's file {where.database} cannot be written: {error.strerror}.",
+                advice="Let the user that Airflow runs as write to it and to its folder.",
+            ) from error
+        timeout = where.query.get("timeout", _BUSY_SECONDS)
         engine = create_engine(
-            where, json_serializer=canonical_json, connect_args={"timeout": _BUSY_SECONDS}, poolclass=NullPool
+            where.update_query_dict({"timeout": timeout}), json_serializer=canonical_json, poolclass=NullPool
         )
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -197,8 +235,15 @@ def _begin_sqlite(connection: Connection) -> None:
 def _outages_told() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, PoolTimeout) as error:
+        if _is_no_outage(error):
+            raise
         raise TryLater(f"The ledger is locked or away ({_kind(error)}).", wait=10.0) from error
+
+
+def _is_no_outage(error: SQLAlchemyError) -> bool:
+    # SQLite calls a wrong statement operational, too: "no such table: ..."
+    return str(getattr(error, "orig", "")).startswith(("no such ", "near ", "table ", "cannot "))
 
 
 def _kind(error: SQLAlchemyError) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 from airflow_provider_qadzd.ledger.schema import (
     account, audit_entry, inbox, link, sensor_stretch, ticket, ticket_event, ticket_history,
 )  # fmt: skip
-from airflow_provider_qadzd.ledger.store import Ledger, chunks, upsert
+from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
 from airflow_provider_qadzd.records import Owner
 
 EventRow = Row[Any]
@@ -33,25 +33,17 @@ def store_delivery(ledger: Ledger, row: Mapping[str, Any]) -> bool:
     A repeated signed payload id is dropped. A repeated signature without an id, of a delivery already drained, reopens
     it: the trigger route signs no id, so the repeat may be news.
     """
+    pending = {"received_at": ledger.now(), "inbox_state": "pending"}
     with ledger.writing() as tx:
-        same = [inbox.c.signature == row["signature"]]
-        if row.get("payload_id"):
-            same.append(inbox.c.payload_id == row["payload_id"])
-        known = tx.execute(
-            select(inbox.c.delivery_id, inbox.c.payload_id, inbox.c.inbox_state)
-            .where(inbox.c.account_id == row["account_id"], or_(*same))
-        ).first()
-        if known is None:
-            tx.execute(insert(inbox).values(**row, received_at=ledger.now(), inbox_state="pending"))
+        # Two receivers may hold the same delivery: the two unique indexes tell which one of them is first.
+        new = insert_into(tx, inbox).values(**row, **pending).on_conflict_do_nothing().returning(inbox.c.delivery_id)
+        if tx.execute(new).first() is not None:
             return True
-        if known.payload_id is None and known.inbox_state == "drained":
-            tx.execute(
-                update(inbox)
-                .where(inbox.c.delivery_id == known.delivery_id)
-                .values(inbox_state="pending", drained_at=None, received_at=ledger.now())
-            )
-            return True
-        return False
+        drained = and_(
+            inbox.c.account_id == row["account_id"], inbox.c.signature == row["signature"],
+            inbox.c.payload_id.is_(None), inbox.c.inbox_state == "drained",
+        )  # fmt: skip
+        return tx.execute(update(inbox).where(drained).values(drained_at=None, **pending)).rowcount == 1
 
 
 def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[DeliveryRow]:
@@ -79,8 +71,17 @@ def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: st
 # -- tickets -----------------------------------------------------------------------------------------------------------
 
 
+def _lock(tx: Connection, account_id: int) -> None:
+    """Whoever reads an account's tickets to replace them is alone until the transaction ends.
+
+    SQLite has one writer anyhow; on PostgreSQL an older state could otherwise be written over a newer one.
+    """
+    tx.execute(select(account.c.account_id).where(account.c.account_id == account_id).with_for_update())
+
+
 def known_tickets(tx: Connection, account_id: int, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
-    """The stored rows of these tickets, by id."""
+    """The stored rows of these tickets, by id, which nobody else changes until this transaction ends."""
+    _lock(tx, account_id)
     known: dict[int, Mapping[str, Any]] = {}
     for some in chunks(ids, _IDS):
         asked = select(ticket).where(ticket.c.account_id == account_id, ticket.c.ticket_id.in_(some))
@@ -103,17 +104,19 @@ def customers_of(tx: Connection, requesters: Mapping[int | None, Owner]) -> dict
     """The customers that each linked contact belongs to, by flow and contact key."""
     customers: dict[tuple[int, str], list[Owner]] = {}
     contacts = sorted({owner.customer for owner in requesters.values()})
+    flows = sorted({owner.flow_id for owner in requesters.values()})
     for some in chunks(contacts, _IDS):
         asked = select(link.c.flow_id, link.c.record_key, link.c.other_key).where(
-            link.c.kind == "membership", link.c.record_key.in_(some)
+            link.c.flow_id.in_(flows), link.c.kind == "membership", link.c.record_key.in_(some)
         )
-        for row in tx.execute(asked):
+        for row in tx.execute(asked.order_by(link.c.flow_id, link.c.record_key, link.c.other_key)):
             customers.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
     return customers
 
 
 def tickets_to_match(tx: Connection, account_id: int, after: int) -> dict[int, Mapping[str, Any]]:
-    """The next tickets whose customer may move: open ones, and closed ones that have none yet."""
+    """The next tickets whose customer may move: open ones, and closed ones that have none yet. Held as above."""
+    _lock(tx, account_id)
     page = tx.execute(
         select(ticket)
         .where(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -10,7 +12,14 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from sqlalchemy import select
 
+from airflow_provider_qadzd import config
+from airflow_provider_qadzd.hooks.qad import QadHook
+from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
+from airflow_provider_qadzd.ledger import Ledger
+from airflow_provider_qadzd.ledger.schema import credential
+from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.sandbox import Sandbox
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -129,3 +138,32 @@ def test_a_ticket_event_is_drained(dags: dict[str, DAG], sandbox: Sandbox, ledge
     assert ledger_file.execute("SELECT ticket_id, kind, found_by FROM qadzd_ticket_event").fetchall()[-1] == (
         ticket, "solved", "webhook",
     )  # fmt: skip
+
+
+def qad_tokens(ledger: Ledger, tokens: Secrets) -> list[str]:
+    """The access tokens that the vault holds for the QAD instance."""
+    with ledger.reading() as tx:
+        names = tx.execute(select(credential.c.credential_name).where(credential.c.holder == tokens.holder)).scalars()
+        found = [tokens.read(name) for name in list(names)]
+    return [token.access for token in found if token is not None]
+
+
+def test_no_secret_is_left_anywhere(
+    dags: dict[str, DAG], sandbox: Sandbox, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """After every DAG has run with everything logged, no token and no signing secret is in a log, an XCom or a file."""
+    with caplog.at_level(logging.DEBUG):
+        for name in ("qadzd_onboard", "qadzd_sync_accounts", "qadzd_export_tickets", "qadzd_ticket_events"):
+            run(dags[name])
+    qad = QadHook()
+    tokens = Secrets(qad.ledger, config.vault(), f"source:{qad.source_id}")
+    secrets = [ZendeskHook().token_source.access_token(), *qad_tokens(qad.ledger, tokens)]
+    secrets += [webhook["signing_secret"] for webhook in sandbox.get_control("/_sandbox/state")["webhooks"]]
+    assert len(set(secrets)) == 3
+    said = caplog.text + "".join(capfd.readouterr())
+    files = [path for folder in (tmp_path, Path(os.environ["AIRFLOW_HOME"])) for path in folder.rglob("*")]
+    kept = b"".join(path.read_bytes() for path in files if path.is_file())
+    for secret in secrets:
+        assert secret not in said
+        assert secret.encode() not in kept

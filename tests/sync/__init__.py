@@ -1,1 +1,1 @@
-"""Tests, beside the layers they test."""
+"""Both journeys, over a real socket against the sandbox and with a real ledger."""

@@ -105,13 +105,14 @@ def _current(state: State, call: Call) -> Reply:
         "client_id": CLIENT_NUMBER,
         "user_id": state.zendesk.admin_id,
         "token": grant.access[:10],
-        "refresh_token": grant.refresh[:10] if grant.refresh else None,
         "scopes": grant.scope.split(),
         "created_at": iso(grant.created),
         "used_at": iso(state.now),
         "expires_at": iso(grant.expires),
-        "refresh_token_expires_at": iso(grant.refresh_expires) if grant.refresh else None,
     }
+    if grant.refresh:
+        token["refresh_token"] = grant.refresh[:10]
+        token["refresh_token_expires_at"] = iso(grant.refresh_expires)
     return reply_json({"token": token})
 
 

@@ -1,0 +1,87 @@
+"""What the README names exists, by that name and with that default."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_qadzd.ledger.schema import metadata
+from airflow_provider_qadzd.provider_info import get_provider_info
+from airflow_provider_qadzd.qad.client import QadSettings
+from airflow_provider_qadzd.zendesk.oauth import ZendeskSettings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def table(heading: str, column: str) -> list[list[str]]:
+    """The rows of the table under a heading whose first column is called so."""
+    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    start = next(n for n, row in enumerate(rows) if row[0] == column)
+    ends = [n for n in range(start + 1, len(rows)) if rows[n][0] == column]
+    return [row for row in rows[start + 2 : ends[0] if ends else len(rows)] if not row[0].startswith("---")]
+
+
+def names(cell: str) -> list[str]:
+    """The words in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_options_are_those_of_the_provider() -> None:
+    """The table of options lists each option with its default."""
+    options = get_provider_info()["config"]["qadzd"]["options"]
+    listed = {names(row[0])[0]: names(row[1]) for row in table("Options", "option")}
+    assert set(listed) == set(options)
+    for name, default in listed.items():
+        if name not in ("flows", "receiver_url"):
+            assert default == [options[name]["default"]], name
+
+
+@pytest.mark.parametrize(
+    ("settings", "which"), [(QadSettings, "qad_default"), (ZendeskSettings, "zendesk_default")], ids=["qad", "zendesk"]
+)
+def test_extras_are_those_of_the_connection(settings: type, which: str) -> None:
+    """Each extra that the README explains is one that the connection takes."""
+    part = README.split(f"**`{which}`**", 1)[1].split("\n**`", 1)[0]
+    rows = [line for line in part.splitlines() if line.startswith("| `")]
+    known = {field.name for field in fields(settings)}
+    assert rows
+    for row in rows:
+        assert set(names(row.split("|")[1])) <= known
+
+
+def test_dags_are_those_in_the_folder() -> None:
+    """The table of DAGs names each DAG file, and no other."""
+    listed = {names(row[0])[0] for row in table("DAGs", "DAG")}
+    assert listed == {path.stem for path in (ROOT / "dags").glob("*.py")}
+
+
+def test_tables_and_targets_exist() -> None:
+    """Ledger tables and make targets that the text mentions are there."""
+    tables = {name.removeprefix("qadzd_") for name in metadata.tables}
+    mentioned = set(re.findall(r"(?:FROM |`)qadzd_(wanted|ticket|audit_entry|change_item)\b", README))
+    assert mentioned
+    assert mentioned <= tables
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"(?:`|^)make ([a-z]+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_commands_exist() -> None:
+    """Each `airflow qadzd` command that the README shows is one of the group's."""
+    source = (ROOT / "airflow_provider_qadzd" / "cli.py").read_text()
+    for command in set(re.findall(r"airflow qadzd ([a-z-]+)", README)):
+        assert f'"{command}"' in source, command
+
+
+def test_python_blocks_run() -> None:
+    """Every Python block is a program that runs."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(ast.parse(block), "README.md", "exec"), {})
