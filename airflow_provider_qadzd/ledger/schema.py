@@ -7,6 +7,8 @@ point on every database (collation "C" on PostgreSQL), so that "the lowest key" 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -20,7 +22,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    false,
     text,
 )
 
@@ -38,6 +39,10 @@ def _table(name: str, comment: str, *columns: Column[object] | Index) -> Table:
 
 def _required(name: str, kind: object, **more: object) -> Column[object]:
     return Column(name, kind, nullable=False, **more)  # type: ignore[arg-type]
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 def _part(name: str, kind: object = Key) -> Column[object]:
@@ -85,7 +90,7 @@ flow = _table(
 
 qad_read = _table(
     "qad_read",
-    "One read of one kind of QAD record. `complete` is null while it runs; `reason` says why it is not complete.",
+    "One read of one kind of QAD record. `complete` is null while it runs; `reason`: why it is not.",
     Column("read_id", Id, primary_key=True),
     _required("source_id", Id),
     _required("kind", Key),
@@ -101,14 +106,14 @@ qad_read = _table(
 
 qad_record = _table(
     "qad_record",
-    "The last payload of each QAD customer and contact. `conflict`: one read gave this key two different persons.",
+    "The last payload of each QAD customer and contact. `contradicted`: one read gave two different.",
     _part("source_id", Id),
     _part("kind"),
     _part("record_key"),
     _required("key_folded", Key),
     _required("payload", JSON),
     _required("digest", String),
-    _required("conflict", Boolean, server_default=false()),
+    _required("contradicted", Boolean),
     _required("first_seen_at", String),
     _required("last_read", Id),
 )
@@ -124,7 +129,7 @@ qad_contact_of = _table(
 
 wanted = _table(
     "wanted",
-    "What each record should look like in Zendesk, as mapped fields; `last_outcome` is what last became of it.",
+    "How each record should look in Zendesk, as mapped fields; `last_outcome`: what became of it.",
     _part("flow_id", Id),
     _part("kind"),
     _part("record_key"),
@@ -139,8 +144,8 @@ wanted = _table(
     _required("aside", String, server_default=""),
     _required("last_outcome", String, server_default=""),
     _required("last_detail", Text, server_default=""),
-    Index(None, "flow_id", "kind", "name_folded"),
-    Index(None, "flow_id", "kind", "email_folded"),
+    Index(None, "flow_id", "kind", "name_folded", "record_key"),
+    Index(None, "flow_id", "kind", "email_folded", "email_rank", "record_key"),
     Index(None, "flow_id", "kind", "external_folded"),
 )
 
@@ -155,7 +160,7 @@ mirror = _table(
     _required("email_folded", Key, server_default=""),
     _required("user_role", String, server_default=""),
     _required("active", Boolean),
-    _required("suspended", Boolean, server_default=false()),
+    _required("suspended", Boolean),
     Column("organization_id", BigInteger),
     _required("fields", JSON),
     _required("digest", String),
@@ -168,15 +173,13 @@ mirror = _table(
 
 link = _table(
     "link",
-    "QAD key to Zendesk id. A membership's `other_key` is the customer, an identity's the address that we added. "
-    "`fingerprint` and `current_digest` are what was wanted and what was there when both last agreed. A membership that "
-    "came with its user's creation has no id here until one is needed.",
+    "QAD key to Zendesk id. `fingerprint`, `current_digest`: wanted and there, when they last agreed.",
     _part("flow_id", Id),
     _part("kind"),
     _part("record_key"),
-    _part("other_key"),
+    _part("other_key"),  # a membership's customer, an identity's address
     _required("account_id", Id),
-    Column("zendesk_id", BigInteger),
+    Column("zendesk_id", BigInteger),  # none for a membership that came with its user
     _required("body", JSON),
     _required("fingerprint", String, server_default=""),
     _required("current_digest", String, server_default=""),
@@ -222,10 +225,7 @@ change_item = _table(
     Column("sent_epoch", Double),
     Column("ended_at", String),
     _required("run", String, server_default=""),
-    Index(
-        "qadzd_change_item_one_open", "account_id", "kind", "target", unique=True,
-        sqlite_where=text("change_state <> 'done'"), postgresql_where=text("change_state <> 'done'"),
-    ),  # fmt: skip
+    Index("qadzd_change_item_one_open", "account_id", "kind", "target", unique=True, **_where("change_state <> 'done'")),
     Index(None, "flow_id", "change_state", "kind", "change_id"),
 )
 
@@ -275,13 +275,13 @@ inbox = _table(
 
 ticket = _table(
     "ticket",
-    "The newest known state of each Zendesk ticket and the QAD customer it belongs to; never its description.",
+    "The newest known state of each Zendesk ticket, and its QAD customer; never its description.",
     _part("account_id", Id),
     _part("ticket_id", BigInteger),
     _required("version_epoch", Double),
     _required("fetched_epoch", Double),
     _required("status", Key),
-    _required("gone", Boolean, server_default=false()),
+    _required("gone", Boolean),
     _required("subject", Text, server_default=""),
     _required("priority", String, server_default=""),
     _required("ticket_type", String, server_default=""),
@@ -336,7 +336,7 @@ ticket_history = _table(
 
 export_cursor = _table(
     "export_cursor",
-    "Where each export goes on, committed with the page it ends. `position` is the cursor, or `start:<epoch>`.",
+    "Where each export goes on, committed with its page. `position`: a cursor, or `start:<epoch>`.",
     _part("account_id", Id),
     _part("leg"),
     _required("position", Text),

@@ -30,6 +30,7 @@ from airflow_provider_qadzd.records import Clock, SystemClock, canonical_json
 VERSION_TABLE = "qadzd_alembic_version"
 _MIGRATION_LOCK = 0x7161647A  # "qadz"; PostgreSQL's advisory locks are numbers
 _BUSY_SECONDS = "30"
+_UPGRADE = "Run `airflow qadzd ledger upgrade` with the newest version of this package that you use."
 
 
 class Ledger:
@@ -75,7 +76,7 @@ class Ledger:
         if found != head_revision():
             raise FixFirst(
                 f"The ledger's tables are at revision {found or 'none'}, this package needs {head_revision()}.",
-                advice="Run `airflow qadzd ledger upgrade` with the newest version of this package that you use.",
+                advice=_UPGRADE,
             )
         return self
 
@@ -100,7 +101,7 @@ class Ledger:
                 except CommandError as error:
                     raise FixFirst(
                         f"The ledger cannot be migrated to revision {head_revision()}: {error}.",
-                        advice="Run `airflow qadzd ledger upgrade` with the newest version of this package that you use.",
+                        advice=_UPGRADE,
                     ) from error
 
     def _use_wal(self) -> None:

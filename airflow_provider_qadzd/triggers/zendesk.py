@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -21,13 +22,14 @@ from airflow_provider_qadzd.ledger import Ledger, identity, tickets
 
 log = logging.getLogger(__name__)
 
-_LONGEST = 60.0
+_FIRST_GAP, _LONGEST = 10.0, 60.0
 
 
 class DeliveriesPending(BaseEventTrigger):
     """Signals while deliveries of the account behind `zendesk_conn_id` wait to be drained.
 
-    Looks every `poll_seconds`; signals again after 10, 20, 40, then 60 seconds while the oldest one stays.
+    Looks every `poll_seconds`. A delivery that is the oldest for the first time is signalled at once; while it stays
+    the oldest, again after 10, 20, 40, and then every 60 seconds.
     """
 
     def __init__(self, zendesk_conn_id: str = "zendesk_default", poll_seconds: float = 2.0) -> None:
@@ -41,30 +43,29 @@ class DeliveriesPending(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event for each signal; never ends, never raises."""
-        ledger: Ledger | None = None
-        account_id, pause, signalled = 0, self.poll_seconds, 0
+        inbox: tuple[Ledger, int] | None = None
+        signalled, again_at, gap, pause = None, 0.0, _FIRST_GAP, self.poll_seconds
         while True:
             try:
-                if ledger is None:
-                    ledger = await config.open_ledger_async()
-                    found = await BaseHook.aget_connection(self.zendesk_conn_id)
-                    account = await asyncio.to_thread(identity.account_at, ledger, base_url_in(found))
-                    account_id = account.account_id
-                oldest = await asyncio.to_thread(_oldest_pending, ledger, account_id)
+                inbox = inbox or await self._inbox()
+                oldest = await asyncio.to_thread(_oldest_pending, *inbox)
+                pause = self.poll_seconds
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                ledger, pause = None, min(_LONGEST, max(pause, 5.0) * 2)
+                inbox, oldest, pause = None, None, min(_LONGEST, max(pause, 5.0) * 2)
                 log.warning("Cannot look for deliveries, trying again in %.0f s: %s", pause, error)
-                await asyncio.sleep(pause)
-                continue
-            if oldest is None:
-                signalled, pause = 0, self.poll_seconds
-            else:
-                pause = 10.0 if oldest != signalled else min(_LONGEST, pause * 2)
-                signalled = oldest
+            if oldest is not None and (oldest != signalled or time.monotonic() >= again_at):
+                gap = _FIRST_GAP if oldest != signalled else min(_LONGEST, gap * 2)
+                signalled, again_at = oldest, time.monotonic() + gap
                 yield TriggerEvent({"oldest_delivery": oldest})
             await asyncio.sleep(pause)
+
+    async def _inbox(self) -> tuple[Ledger, int]:
+        ledger = await config.open_ledger_async()
+        found = await BaseHook.aget_connection(self.zendesk_conn_id)
+        account = await asyncio.to_thread(identity.account_at, ledger, base_url_in(found))
+        return ledger, account.account_id
 
 
 class TicketEventsAppear(BaseTrigger):

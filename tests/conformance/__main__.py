@@ -89,7 +89,9 @@ def complaints(found: set[Deviation], not_called: set[str]) -> list[str]:
     wrong = [f"{one.side} {one.operation}: {one.place} {one.kind}" for one in sorted(found) if not excuse(one)]
     used = {excuse(one) for one in found}
     wrong += [
-        f"known deviation not seen: {entry.operation} {entry.place} {entry.kind}" for entry in KNOWN if entry not in used
+        f"known deviation not seen: {entry.operation} {entry.place} {entry.kind}"
+        for entry in KNOWN
+        if entry not in used
     ]
     return wrong + [f"client method not reached: {name}" for name in sorted(not_called)]
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import requests
 import yaml
-from jsonschema.exceptions import ValidationError
+from jsonschema.exceptions import ValidationError  # type: ignore[import-untyped]
 from openapi_core import Config, OpenAPI
 from openapi_core.contrib.requests import RequestsOpenAPIRequest, RequestsOpenAPIResponse
 from openapi_core.templating.responses.exceptions import ResponseNotFound
@@ -51,7 +51,11 @@ class _Loader(yaml.CSafeLoader):
     """YAML 1.1 gives a bare `=` a tag that the safe loader does not know."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+def _as_text(_loader: yaml.CSafeLoader, node: yaml.Node) -> str:
+    return str(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", _as_text)
 
 
 class Document:
@@ -238,7 +242,7 @@ def _kind(error: ValidationError) -> str:
     found = {type(None): "null", bool: "a boolean", str: "text", list: "a list", dict: "an object"}
     is_what = found.get(type(error.instance), "a number")
     if error.validator == "required":
-        return error.message
+        return str(error.message)
     if error.instance is None:
         return "is null"
     if error.validator == "type":

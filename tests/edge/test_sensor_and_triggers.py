@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -141,3 +142,25 @@ def test_the_wake_trigger_survives_what_goes_wrong(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("QADZD_LEDGER_URL", "mysql://nowhere/ledger")
     assert asyncio.run(first_of(DeliveriesPending(poll_seconds=0.05), 0.5)) is None
+
+
+async def signals_within(trigger: Any, seconds: float) -> int:
+    """How often a trigger signals in that time."""
+    count = 0
+
+    async def listen() -> None:
+        nonlocal count
+        async for _ in trigger.run():
+            count += 1
+
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(listen(), seconds)
+    return count
+
+
+def test_the_wake_trigger_does_not_repeat_itself_at_once(ledger: Ledger) -> None:
+    """One delivery that stays is one signal in the first ten seconds, however often it is looked for."""
+    tickets.store_delivery(
+        ledger, {"account_id": 1, "payload_id": "p", "signature": "s", "body": b"{}", "kind": "created", "ticket_id": 5}
+    )  # fmt: skip
+    assert asyncio.run(signals_within(DeliveriesPending(poll_seconds=0.02), 0.6)) == 1

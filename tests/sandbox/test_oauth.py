@@ -141,6 +141,7 @@ def test_the_current_token_can_be_seen_and_revoked(zendesk: Client) -> None:
     shown = zendesk.get("/api/v2/oauth/tokens/current.json").json()["token"]
     assert shown["scopes"] == ["read", "write"]
     assert shown["expires_at"].endswith("Z")
+    assert "refresh_token" not in shown
     assert zendesk.delete("/api/v2/oauth/tokens/current.json").status_code == 204
     assert zendesk.get("/api/v2/users/me").status_code == 401
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from airflow_provider_qadzd.errors import UnsafePlan
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sync.plan import Brake
 from tests.sync.world import World, world_of
-
-import pytest
 
 SHARED = "purchasing@brightwater-buying.example"
 AGENT = "mina.walsh@support-desk.example"
@@ -25,7 +25,7 @@ def test_the_first_run_makes_what_the_seed_calls_for(world: World) -> None:
 
     # one organization a customer, and one that QAD knows nothing of
     assert set(organizations) == {row["code"] for row in there["qad"]["customers"]} | {"Walk-in enquiries"}
-    assert organizations["Walk-in enquiries"]["organization_fields"]["qad_customer"] is None
+    assert organizations["Walk-in enquiries"]["organization_fields"].get("qad_customer") is None
     # names that collide
     assert organizations["C0000205"]["name"] == "Harrow & Pike Ltd"
     assert organizations["C0000206"]["name"] == "Harrow & Pike Ltd (C0000206)"
@@ -279,7 +279,9 @@ def test_many_updates_go_in_jobs(sync_sandbox: Sandbox, ledger_path: Path) -> No
         report = world.apply(world.plan(brake=Brake(share=1.0)))
         assert report["outcomes"] == {"organization": {"updated": 130}}
         assert world.writes() == 2
-        cities = {row["organization_fields"]["qad_city"] for row in world.there()["organizations"] if row["external_id"]}
+        cities = {
+            row["organization_fields"]["qad_city"] for row in world.there()["organizations"] if row["external_id"]
+        }
         assert cities == {"Elsewhere"}
 
 

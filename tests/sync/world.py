@@ -178,9 +178,7 @@ class World:
         """The external ids of the organizations that a user is a member of."""
         there = self.there()
         keys = {row["id"]: row["external_id"] for row in there["organizations"]}
-        return {
-            keys[row["organization_id"]] for row in there["organization_memberships"] if row["user_id"] == user_id
-        }
+        return {keys[row["organization_id"]] for row in there["organization_memberships"] if row["user_id"] == user_id}
 
     def rows(self, table: str, **equal: Any) -> list[Row]:
         """Rows of a ledger table, by primary key."""

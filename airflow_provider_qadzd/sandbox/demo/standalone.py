@@ -24,6 +24,7 @@ from .processes import Failed, Progress, Service
 
 USER = "admin"
 PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+IN_WORDS = {None: "to come", "up_for_retry": "waits to try again", "deferred": "waits in the triggerer"}
 DAGS = ("qadzd_onboard", "qadzd_sync_accounts", "qadzd_export_tickets", "qadzd_ticket_history", "qadzd_ticket_events")
 
 
@@ -180,11 +181,12 @@ class Airflow:
         def ask() -> tuple[dict[str, Any] | None, str]:
             run = self.call("GET", path)
             tasks = self.call("GET", f"{path}/taskInstances")["task_instances"]
-            states = {row["task_id"]: row["state"] or "to come" for row in tasks}
+            states = {row["task_id"]: row["state"] for row in tasks}
             if run["state"] == "failed":
                 raise Failed(f"The run {run_id} of {dag_id} failed.\n{self._why(path, tasks)}")
             if run["state"] != "success":
-                return None, ", ".join(f"{name} {state}" for name, state in sorted(states.items())) or run["state"]
+                told = [f"{name} {IN_WORDS.get(state, state)}" for name, state in sorted(states.items())]
+                return None, ", ".join(told) or run["state"]
             # A run before the DAG's start date is called a success without having done anything.
             if not states or set(states.values()) - {"success", "skipped"} or "success" not in states.values():
                 raise Failed(f"The run {run_id} of {dag_id} is over, but its tasks are {states}.")
@@ -213,7 +215,8 @@ class Airflow:
             self.call("GET", f"{path}/taskInstances/{name}/logs/{tried}", query={"full_content": True}, also=404) or {}
         )
         told = [_log_line(entry) for entry in log.get("content") or []]
-        kept = [line for whole in told for line in whole.splitlines()][-lines:]
+        every = [line for whole in told for line in whole.splitlines()]
+        kept = [line for line in every if not line.startswith("::")][-lines:]
         return "\n".join([f"The end of the log of task {name}, try {tried}:", *(f"  | {line}" for line in kept)])
 
 

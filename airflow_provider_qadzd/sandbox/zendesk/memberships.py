@@ -12,7 +12,7 @@ from ..web import Call, Reply, reply_json
 from . import jobs, tickets
 from .errors import Invalid, bad_request, not_found
 from .models import Membership, Organization, User
-from .paging import chosen, listed, listed_ids
+from .paging import chosen, in_order, listed, listed_ids
 from .store import Store
 
 if TYPE_CHECKING:
@@ -108,7 +108,13 @@ def _list(state: State, call: Call) -> Reply:
 
 
 def _of_user(state: State, call: Call) -> Reply:
-    return chosen(call, KIND, state.zendesk.memberships, state.zendesk.memberships_of_user[call.params["user_id"]])
+    return _homes(state, call, call.params["user_id"])
+
+
+def _homes(state: State, call: Call, user_id: int) -> Reply:
+    """A user's memberships: the default first, then by organization name."""
+    rows = sorted(state.zendesk.memberships_for(user_id), key=lambda row: (not row.default, row.organization_name))
+    return in_order(call, KIND, state.zendesk.memberships, [row.id for row in rows])
 
 
 def _of_organization(state: State, call: Call) -> Reply:
@@ -165,7 +171,7 @@ def _destroy_many(state: State, call: Call) -> Reply:
 def _make_default(state: State, call: Call) -> Reply:
     row = _row(state, call)
     make_default(state, row)
-    return chosen(call, KIND, state.zendesk.memberships, state.zendesk.memberships_of_user[row.user_id])
+    return _homes(state, call, row.user_id)
 
 
 def _make_default_organization(state: State, call: Call) -> Reply:
@@ -173,7 +179,7 @@ def _make_default_organization(state: State, call: Call) -> Reply:
     for row in state.zendesk.memberships_for(user_id):
         if row.organization_id == organization_id:
             make_default(state, row)
-            return chosen(call, KIND, state.zendesk.memberships, state.zendesk.memberships_of_user[user_id])
+            return _homes(state, call, user_id)
     raise not_found()
 
 

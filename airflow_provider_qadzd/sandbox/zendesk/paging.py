@@ -34,6 +34,13 @@ def chosen(call: Call, name: str, table: Table[R], ids: list[int]) -> Reply:
     return by_number(call, name, table, sorted(ids))
 
 
+def in_order(call: Call, name: str, table: Table[R], ids: list[int]) -> Reply:
+    """One page of the rows with these ids, in the order of `ids`."""
+    if by_cursor(call):
+        return cursor_page(call, name, table, lambda behind: ids[ids.index(behind) + 1 :] if behind in ids else ids)
+    return by_number(call, name, table, ids)
+
+
 def by_cursor(call: Call) -> bool:
     """Whether the call asks for cursor paging."""
     return "page[size]" in call.query or "page[after]" in call.query
