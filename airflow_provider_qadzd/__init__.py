@@ -12,7 +12,7 @@ Words (import only the standard library):
 
 Dialects (the systems; no ledger, no Airflow):
     qad/        browse (what QAD says), auth, client
-    zendesk/    wire (what Zendesk says), oauth, pace, webhook (verify), client
+    zendesk/    connection, wire (what Zendesk says), oauth, pace, webhook (verify), client
 
 Decisions (pure):
     sync/mapping    QAD record -> what Zendesk should have

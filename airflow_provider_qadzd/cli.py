@@ -108,11 +108,12 @@ def new_key(_given: argparse.Namespace) -> None:
 def connect(given: argparse.Namespace) -> None:
     """Authorization code with PKCE: print the address, wait for the redirect on this machine, keep the token."""
     from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
-    from airflow_provider_qadzd.plugin.connect import await_code, consent
+    from airflow_provider_qadzd.plugin.connect import consent, listening
 
     hook = ZendeskHook(given.conn_id)
     asked = consent(hook.oauth_client, hook.settings)
-    print(f"Open this address in a browser: {asked.url}", flush=True)
-    token = hook.token_source.exchange_code(await_code(asked), asked.verifier)
+    with listening(asked) as code:
+        print(f"Open this address in a browser: {asked.url}", flush=True)
+        token = hook.token_source.exchange_code(code(), asked.verifier)
     user = hook.client.users.me()
     print(f"Connected {hook.account.base_url} as {user['name']} ({user['role']}), scope {token.scope}.")

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_qadzd.ledger.schema import metadata
 from airflow_provider_qadzd.provider_info import get_provider_info
 from airflow_provider_qadzd.qad.client import QadSettings
-from airflow_provider_qadzd.zendesk.oauth import ZendeskSettings
+from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -24,17 +24,24 @@ from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.settings import settings_from
 from airflow_provider_qadzd.zendesk import oauth
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
-from airflow_provider_qadzd.zendesk.oauth import OAuthClient, TokenSource, ZendeskAuth, ZendeskSettings
+from airflow_provider_qadzd.zendesk.connection import ZendeskSettings, base_url_of
+from airflow_provider_qadzd.zendesk.oauth import OAuthClient, TokenSource, ZendeskAuth
 from airflow_provider_qadzd.zendesk.pace import Pace
 from airflow_provider_qadzd.zendesk.wire import error_from
 
 log = logging.getLogger(__name__)
 
 
+def settings_in(found: Connection) -> ZendeskSettings:
+    """A connection's extra, checked."""
+    where = f"connection {found.conn_id}"
+    return settings_from(ZendeskSettings, config.extra_of(found, found.conn_id or ""), f"{where}, extra")
+
+
 def base_url_in(found: Connection) -> str:
     """The normalised address of the account that a connection's host (and port) names."""
-    host = found.host or ""
-    return oauth.base_url_of(f"{host}:{found.port}" if found.port else host)
+    host = f"{found.host or ''}:{found.port}" if found.port else found.host or ""
+    return base_url_of(host, allow_http=settings_in(found).allow_http)
 
 
 class ZendeskHook(HttpHook):
@@ -59,8 +66,7 @@ class ZendeskHook(HttpHook):
     @cached_property
     def settings(self) -> ZendeskSettings:
         """The connection's extra, checked."""
-        extra = config.extra_of(config.connection(self.zendesk_conn_id), self.zendesk_conn_id)
-        return settings_from(ZendeskSettings, extra, f"{self.where}, extra")
+        return settings_in(config.connection(self.zendesk_conn_id))
 
     @cached_property
     def account(self) -> Account:

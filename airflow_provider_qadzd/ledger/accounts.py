@@ -91,9 +91,7 @@ def save_page(
         }  # fmt: skip
         upsert(tx, qad_contact_of, pairs.values())
         tx.execute(
-            update(qad_read)
-            .where(qad_read.c.read_id == read_id)
-            .values(row_count=qad_read.c.row_count + len(payloads))
+            update(qad_read).where(qad_read.c.read_id == read_id).values(row_count=qad_read.c.row_count + len(payloads))
         )
 
 
@@ -128,7 +126,7 @@ def _merged(
 
 def records_to_map(
     ledger: Ledger, flow: Flow, qad_kind: str, kind: Kind, mapping_digest: str
-) -> Iterator[Sequence[Row[Any]]]:
+) -> Iterator[Sequence[Row[Any, Any, Any, Any]]]:
     """Pages of QAD records whose wanted form is missing, or was made from another payload or other rules.
 
     A row has `record_key`, `payload`, `digest` and `conflict`: one read gave this key two different records.

@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 from airflow_provider_qadzd.ledger.schema import rate_budget
-from airflow_provider_qadzd.ledger.store import Ledger, upsert
+from airflow_provider_qadzd.ledger.store import Ledger, insert_into
 
 _WINDOW = 60.0
 _BLOCK = {"requests": 10}
@@ -22,7 +22,11 @@ _LIMITS = {"requests": 140, "exports": 10, "user_updates": 60}
 
 
 class LedgerBudget:
-    """Implements records.Budget for one account. `share` is the part of the told limit that we allow ourselves."""
+    """Implements records.Budget for one account. `share` is the part of the told limit that we allow ourselves.
+
+    Safe to share between threads. A process that holds the rest of a block may use it up after another one has heard
+    that everybody must wait: for five seconds at most.
+    """
 
     def __init__(self, ledger: Ledger, account_id: int, share: float = 0.7) -> None:
         self._ledger, self._account_id, self._share = ledger, account_id, share
@@ -40,7 +44,7 @@ class LedgerBudget:
             block = max(count, _BLOCK.get(name, 1))
             wait = self._lease(name, block, now)
             if wait > 0 and block > count:
-                block, wait = count, self._lease(name, count, now)
+                return self._lease(name, count, now)
             if wait == 0 and block > count:
                 self._held[name] = (block - count, now + _BLOCK_LASTS)
             return wait
@@ -49,51 +53,57 @@ class LedgerBudget:
         """Nobody takes from `name` for that long."""
         with self._guard, self._ledger.writing() as tx:
             self._held.pop(name, None)
-            row = self._row(tx, name)
-            row["blocked_until"] = max(row["blocked_until"], self._ledger.clock.time() + seconds)
-            upsert(tx, rate_budget, [row])
+            until = max(self._locked(tx, name).blocked_until, self._ledger.clock.time() + seconds)
+            tx.execute(update(rate_budget).where(self._is(name)).values(blocked_until=until))
 
     def learn(self, name: str, limit_per_minute: int) -> None:
         """Keep our share of the limit that the server told, written only when it changed."""
         ours = max(1, int(limit_per_minute * (self._share if name == "requests" else 1.0)))
         with self._ledger.reading() as tx:
-            known = self._row(tx, name)["limit_per_minute"]
-        if known != ours:
+            known = tx.execute(select(rate_budget.c.limit_per_minute).where(self._is(name))).scalar_one_or_none()
+        if (_LIMITS[name] if known is None else known) != ours:
             with self._ledger.writing() as tx:
-                upsert(tx, rate_budget, [{**self._row(tx, name), "limit_per_minute": ours}])
+                self._locked(tx, name)
+                tx.execute(update(rate_budget).where(self._is(name)).values(limit_per_minute=ours))
 
     def _lease(self, name: str, count: int, now: float) -> float:
         with self._ledger.writing() as tx:
-            row = self._row(tx, name)
-            spent = [(at, n) for at, n in row["spent"] if at > now - _WINDOW]
-            wait = max(row["blocked_until"] - now, _until_free(spent, count, row["limit_per_minute"], now))
+            row = self._locked(tx, name)
+            if count > row.limit_per_minute:
+                return _WINDOW
+            spent = sorted((at, n) for at, n in row.spent if at > now - _WINDOW)
+            wait = max(row.blocked_until - now, _until_free(spent, count, row.limit_per_minute, now))
             if wait > 0:
-                return wait
-            upsert(tx, rate_budget, [{**row, "spent": [*spent, (now, count)]}])
+                return float(wait)
+            # The calls of a block may be made until it lapses, and count as made then.
+            made = now + (_BLOCK_LASTS if count == _BLOCK.get(name) else 0.0)
+            tx.execute(update(rate_budget).where(self._is(name)).values(spent=[*spent, (made, count)]))
             return 0.0
 
-    def _row(self, tx: Connection, name: str) -> dict[str, Any]:
-        row = tx.execute(
-            select(rate_budget).where(
-                rate_budget.c.account_id == self._account_id, rate_budget.c.budget_name == name
-            )
-        ).one_or_none()
-        if row is not None:
-            return dict(row._mapping)
-        return {
+    def _locked(self, tx: Connection, name: str) -> Any:
+        """The budget's row, made on first sight, which nobody else changes until this transaction ends."""
+        row = {
             "account_id": self._account_id, "budget_name": name, "limit_per_minute": _LIMITS[name], "spent": [],
             "blocked_until": 0.0,
         }  # fmt: skip
+        asked = select(rate_budget).where(self._is(name)).with_for_update()
+        found = tx.execute(asked).one_or_none()
+        if found is None:
+            tx.execute(insert_into(tx, rate_budget).values(row).on_conflict_do_nothing())
+            found = tx.execute(asked).one()
+        return found
+
+    def _is(self, name: str) -> ColumnElement[bool]:
+        return and_(rate_budget.c.account_id == self._account_id, rate_budget.c.budget_name == name)
 
 
 def _until_free(spent: list[tuple[float, int]], count: int, limit: int, now: float) -> float:
     """Seconds until `count` more calls fit under `limit`; 0.0 if they do now. `spent` is oldest first."""
     over = sum(n for _, n in spent) + count - limit
+    wait = 0.0
     for at, n in spent:
         if over <= 0:
             break
         over -= n
-        freed = at + _WINDOW - now
-        if over <= 0:
-            return max(freed, 0.001)
-    return 0.0
+        wait = max(at + _WINDOW - now, 0.001)
+    return wait

@@ -7,19 +7,21 @@ sent change whose answer was lost. What is not `done` is open, and one record ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, update
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import applier, audit_entry, change_item, link, plan, wanted
-from airflow_provider_qadzd.ledger.store import Ledger, upsert
-from airflow_provider_qadzd.records import Kind
+from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
+from airflow_provider_qadzd.records import Kind, fold
 
 Change = Row[Any]
 """A row of `change_item`."""
+
+_IDS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +72,14 @@ def add_planned(ledger: Ledger, flow: Flow, plan_id: int, rows: Sequence[Mapping
     """Plan these changes, leaving out records that already have an open one. How many were added."""
     if not rows:
         return 0
+    common = {
+        "plan_id": plan_id, "flow_id": flow.flow_id, "account_id": flow.account_id, "other_key": "", "base": "",
+        "fingerprint": "", "zendesk_id": None, "change_state": "planned", "planned_at": ledger.now(), "run": run,
+    }  # fmt: skip
     with ledger.writing() as tx:
-        taken = {
-            (kind, target)
-            for kind, target in tx.execute(
-                select(change_item.c.kind, change_item.c.target).where(
-                    change_item.c.account_id == flow.account_id, change_item.c.change_state != "done"
-                )
-            )
-        }
-        fresh = [
-            {
-                "plan_id": plan_id, "flow_id": flow.flow_id, "account_id": flow.account_id, "other_key": "",
-                "base": "", "fingerprint": "", "zendesk_id": None, "change_state": "planned",
-                "planned_at": ledger.now(), "run": run, **row,
-            }
-            for row in rows
-            if (row["kind"], row["target"]) not in taken
-        ]  # fmt: skip
-        if fresh:
-            tx.execute(insert(change_item), fresh)
-    return len(fresh)
+        # The unique index over open changes tells which records have one, whoever planned it.
+        added = insert_into(tx, change_item).on_conflict_do_nothing().returning(change_item.c.change_id)
+        return len(tx.execute(added, [{**common, **row} for row in rows]).all())
 
 
 # -- changes -----------------------------------------------------------------------------------------------------------
@@ -123,20 +112,21 @@ def mark_sent(
 ) -> None:  # fmt: skip
     """The intent, committed before the call, and only by whoever holds the applier's lease.
 
-    `fingerprints` are of what is wanted at this moment: the link will say that this is what was written.
+    `fingerprints` are of what is wanted at this moment: the link will say that this is what was written. TryLater,
+    with nothing marked, if the lease is lost, or if a newer plan has taken one of these changes back.
     """
+    ids = list(change_ids)
+    now = ledger.clock.time()
     with ledger.writing() as tx:
-        _still_held(tx, lease, ledger.clock.time())
-        tx.execute(
-            update(change_item)
-            .where(change_item.c.change_id.in_(list(change_ids)))
-            .values(change_state="sent", job_id="", sent_epoch=ledger.clock.time())
-        )
-        for change_id, fingerprint in (fingerprints or {}).items():
+        _prolong(tx, lease, now)
+        ours = and_(change_item.c.change_id.in_(ids), change_item.c.change_state == "planned")
+        marked = tx.execute(update(change_item).where(ours).values(change_state="sent", job_id="", sent_epoch=now))
+        if marked.rowcount != len(ids):
+            raise TryLater("A newer plan has taken changes back that were about to be sent.", wait=5.0)
+        if fingerprints:
             tx.execute(
-                update(change_item)
-                .where(change_item.c.change_id == change_id, change_item.c.fingerprint != fingerprint)
-                .values(fingerprint=fingerprint)
+                update(change_item).where(change_item.c.change_id == bindparam("this")),
+                [{"this": change_id, "fingerprint": fingerprint} for change_id, fingerprint in fingerprints.items()],
             )
 
 
@@ -183,74 +173,100 @@ def outcomes_of(ledger: Ledger, flow: Flow, plan_id: int) -> dict[str, dict[str,
 
 
 def settle(tx: Connection, ledger: Ledger, flow: Flow, ended: Sequence[Ended], run: str) -> None:
-    """Write outcomes: the change ends, the link stands, the record remembers, and the audit tells if it is news."""
-    for one in ended:
-        if one.change_id is not None:
-            tx.execute(
-                update(change_item)
-                .where(change_item.c.change_id == one.change_id)
-                .values(
-                    change_state="done", outcome=one.outcome, reason=one.detail, zendesk_id=one.zendesk_id,
-                    ended_at=ledger.now(),
-                )  # fmt: skip
+    """Write outcomes: the change ends, the link stands, the record remembers, and the audit tells if it is news.
+
+    A Zendesk id that another key is linked to stays with that key; this one is set aside, naming it.
+    """
+    now = ledger.now()
+    before = _remembered(tx, flow, ended)
+    ended = _one_key_an_id(tx, flow, ended)
+    over = [
+        {"this": one.change_id, "outcome": one.outcome, "reason": one.detail, "zendesk_id": one.zendesk_id}
+        for one in sorted(ended, key=lambda one: one.change_id or 0)
+        if one.change_id is not None
+    ]
+    if over:
+        is_over = update(change_item).where(change_item.c.change_id == bindparam("this"))
+        tx.execute(is_over.values(change_state="done", ended_at=now), over)
+    links = [_link(flow, one, before.get((one.kind, one.key)), now) for one in ended if one.linked]
+    upsert(tx, link, links, keep=["linked_at", "ours"])
+    news = [one for one in ended if _is_news(one, before.get((one.kind, one.key)))]
+    _remember(tx, flow, [one for one in news if not one.other])
+    if news:
+        tx.execute(insert(audit_entry), [_audit(flow, one, now, run) for one in news])
+
+
+def _remembered(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> dict[tuple[str, str], Any]:
+    """What is wanted of these organizations and users, and what became of them last, by kind and key."""
+    w = wanted.c
+    known: dict[tuple[str, str], Any] = {}
+    for kind in ("organization", "user"):
+        keys = sorted({one.key for one in ended if one.kind == kind and not one.other})
+        for some in chunks(keys, _IDS):
+            asked = select(w.kind, w.record_key, w.last_outcome, w.last_detail, w.body, w.fingerprint).where(
+                w.flow_id == flow.flow_id, w.kind == kind, w.record_key.in_(some)
             )
-        before = _remembered(tx, flow, one)
-        if one.linked:
-            _link(tx, ledger, flow, one, before)
-        told = (one.outcome, one.detail)
-        news = one.outcome != "unchanged" and (one.change_id is not None or told != (before.outcome, before.detail))
-        if news:
-            _remember(tx, ledger, flow, one, run)
+            known.update(((row.kind, row.record_key), row) for row in tx.execute(asked))
+    return known
 
 
-@dataclass(frozen=True, slots=True)
-class _Remembered:
-    outcome: str = ""
-    detail: str = ""
-    body: Mapping[str, Any] = field(default_factory=dict)
-    fingerprint: str = ""
+def _one_key_an_id(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> list[Ended]:
+    """These outcomes; set aside is whose Zendesk id is another key's. Of two new ones the lowest key has it."""
+    owners: dict[tuple[str, int], tuple[int, str, str]] = {}
+    for kind in sorted({one.kind for one in ended if one.linked}):
+        ids = {one.zendesk_id for one in ended if one.linked and one.kind == kind}
+        for some in chunks(sorted(one for one in ids if one is not None), _IDS):
+            asked = select(link.c.zendesk_id, link.c.flow_id, link.c.record_key, link.c.other_key).where(
+                link.c.account_id == flow.account_id, link.c.kind == kind, link.c.zendesk_id.in_(some)
+            )
+            owners.update(((kind, row[0]), (row[1], row[2], row[3])) for row in tx.execute(asked))
+    kept = []
+    for one in sorted(ended, key=lambda one: fold(one.key)):
+        this = (flow.flow_id, one.key, one.other)
+        if one.linked and one.zendesk_id is not None and owners.setdefault((one.kind, one.zendesk_id), this) != this:
+            flow_id, key, _ = owners[one.kind, one.zendesk_id]
+            holder = key if flow_id == flow.flow_id else f"flow {flow_id} {key}"
+            one = replace(one, outcome="set_aside", detail=f"{one.zendesk_id}_held_by {holder}", linked=False)
+        kept.append(one)
+    return kept
 
 
-def _remembered(tx: Connection, flow: Flow, one: Ended) -> _Remembered:
-    if one.other:
-        return _Remembered()
-    row = tx.execute(
-        select(wanted.c.last_outcome, wanted.c.last_detail, wanted.c.body, wanted.c.fingerprint).where(
-            wanted.c.flow_id == flow.flow_id, wanted.c.kind == one.kind, wanted.c.record_key == one.key
-        )
-    ).one()
-    return _Remembered(row.last_outcome, row.last_detail, row.body, row.fingerprint)
+def _is_news(one: Ended, before: Any) -> bool:
+    told = ("", "") if before is None else (before.last_outcome, before.last_detail)
+    return one.outcome != "unchanged" and (one.change_id is not None or told != (one.outcome, one.detail))
 
 
-def _link(tx: Connection, ledger: Ledger, flow: Flow, one: Ended, before: _Remembered) -> None:
-    row = {
+def _link(flow: Flow, one: Ended, before: Any, now: str) -> dict[str, Any]:
+    return {
         "flow_id": flow.flow_id, "kind": one.kind, "record_key": one.key, "other_key": one.other,
         "account_id": flow.account_id, "zendesk_id": one.zendesk_id,
-        "body": dict(before.body) if before.fingerprint == one.fingerprint else {},
-        "fingerprint": one.fingerprint, "current_digest": one.base, "ours": one.ours, "linked_at": ledger.now(),
+        "body": before.body if before is not None and before.fingerprint == one.fingerprint else {},
+        "fingerprint": one.fingerprint, "current_digest": one.base, "ours": one.ours, "linked_at": now,
     }  # fmt: skip
-    upsert(tx, link, [row], keep=["linked_at", "ours"])
 
 
-def _remember(tx: Connection, ledger: Ledger, flow: Flow, one: Ended, run: str) -> None:
-    if not one.other:
+def _remember(tx: Connection, flow: Flow, news: Sequence[Ended]) -> None:
+    if news:
+        this = and_(
+            wanted.c.flow_id == flow.flow_id, wanted.c.kind == bindparam("of_kind"),
+            wanted.c.record_key == bindparam("of_key"),
+        )  # fmt: skip
         tx.execute(
-            update(wanted)
-            .where(wanted.c.flow_id == flow.flow_id, wanted.c.kind == one.kind, wanted.c.record_key == one.key)
-            .values(last_outcome=one.outcome, last_detail=one.detail)
+            update(wanted).where(this),
+            [
+                {"of_kind": one.kind, "of_key": one.key, "last_outcome": one.outcome, "last_detail": one.detail}
+                for one in sorted(news, key=lambda one: (one.kind, one.key))
+            ],
         )
-    detail = {
-        name: value
-        for name, value in {
-            "detail": one.detail, "other": one.other, "zendesk_id": one.zendesk_id, "changed": dict(one.difference)
-        }.items()
-        if value
-    }  # fmt: skip
-    row = {
+
+
+def _audit(flow: Flow, one: Ended, now: str, run: str) -> dict[str, Any]:
+    told = {"detail": one.detail, "other": one.other, "zendesk_id": one.zendesk_id, "changed": dict(one.difference)}
+    return {
         "flow_id": flow.flow_id, "account_id": flow.account_id, "kind": one.kind, "record_key": one.key,
-        "event": one.outcome, "detail": detail, "happened_at": ledger.now(), "run": run,
+        "event": one.outcome, "detail": {name: value for name, value in told.items() if value},
+        "happened_at": now, "run": run,
     }  # fmt: skip
-    tx.execute(insert(audit_entry).values(row))
 
 
 def linked_id(ledger: Ledger, flow: Flow, kind: Kind, key: str) -> int | None:
@@ -269,42 +285,49 @@ def linked_id(ledger: Ledger, flow: Flow, kind: Kind, key: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class ApplierLease:
-    """The right to write to an account; every send checks it in its own transaction."""
+    """The right to write to an account; every send checks it, and prolongs it, in its own transaction."""
 
     account_id: int
     owner: str
     version: int
+    seconds: float
 
 
 def take_applier(ledger: Ledger, account_id: int, owner: str, seconds: float) -> ApplierLease:
-    """The account's one applier lease, taken or prolonged. TryLater while another owner holds it."""
+    """The account's one applier lease, taken or taken again. TryLater while another owner holds it.
+
+    Each taking ends every earlier lease, also one of the same owner: a run's first try may still be alive.
+    """
     now = ledger.clock.time()
     with ledger.writing() as tx:
-        row = tx.execute(select(applier).where(applier.c.account_id == account_id).with_for_update()).one_or_none()
-        if row is not None and row.owner != owner and row.lease_until > now:
+        new = insert_into(tx, applier).values(account_id=account_id, owner=owner, lease_until=now + seconds, version=1)
+        taken = tx.execute(
+            new.on_conflict_do_update(
+                index_elements=["account_id"],
+                set_={"owner": owner, "lease_until": now + seconds, "version": applier.c.version + 1},
+                where=or_(applier.c.owner == owner, applier.c.lease_until <= now),
+            ).returning(applier.c.version)
+        ).scalar_one_or_none()
+        if taken is None:
+            held = tx.execute(select(applier).where(applier.c.account_id == account_id)).one()
             raise TryLater(
-                f"Another run ({row.owner}) is applying changes to this Zendesk account.",
-                wait=max(1.0, min(60.0, row.lease_until - now)),
+                f"Another run ({held.owner}) is applying changes to this Zendesk account.",
+                wait=max(1.0, min(60.0, held.lease_until - now)),
             )
-        version = 1 if row is None else row.version + (row.owner != owner)
-        upsert(
-            tx, applier,
-            [{"account_id": account_id, "owner": owner, "lease_until": now + seconds, "version": version}],
-        )  # fmt: skip
-    return ApplierLease(account_id, owner, version)
+    return ApplierLease(account_id, owner, int(taken), seconds)
 
 
 def end_applier(ledger: Ledger, lease: ApplierLease) -> None:
     """Give the lease back, if it is still ours."""
     with ledger.writing() as tx:
-        tx.execute(
-            update(applier)
-            .where(applier.c.account_id == lease.account_id, applier.c.version == lease.version)
-            .values(lease_until=0.0)
-        )
+        tx.execute(update(applier).where(_is(lease)).values(lease_until=0.0))
 
 
-def _still_held(tx: Connection, lease: ApplierLease, now: float) -> None:
-    row = tx.execute(select(applier).where(applier.c.account_id == lease.account_id)).one()
-    if row.version != lease.version or row.lease_until <= now:
+def _prolong(tx: Connection, lease: ApplierLease, now: float) -> None:
+    """A lease that has lapsed, but that nobody has taken since, is still ours."""
+    if tx.execute(update(applier).where(_is(lease)).values(lease_until=now + lease.seconds)).rowcount != 1:
         raise TryLater("Another run has taken over applying changes to this Zendesk account.", wait=60.0)
+
+
+def _is(lease: ApplierLease) -> ColumnElement[bool]:
+    return and_(applier.c.account_id == lease.account_id, applier.c.version == lease.version)

@@ -7,11 +7,25 @@ what a decision needs is then asked for those keys alone, each part by its own i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, String, and_, case, cast, exists, func, literal, or_, select
-from sqlalchemy.sql.selectable import Alias, FromClause
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Row,
+    Select,
+    String,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, link, mirror, qad_contact_of, qad_read, wanted
@@ -26,8 +40,10 @@ _KEYS = 20_000
 def linked_count(ledger: Ledger, flow: Flow) -> int:
     """How many organizations and users the flow has linked."""
     with ledger.reading() as tx:
-        counted = select(func.count()).select_from(link).where(
-            link.c.flow_id == flow.flow_id, link.c.kind.in_(["organization", "user"])
+        counted = (
+            select(func.count())
+            .select_from(link)
+            .where(link.c.flow_id == flow.flow_id, link.c.kind.in_(["organization", "user"]))
         )
         return int(tx.execute(counted).scalar_one())
 
@@ -53,6 +69,7 @@ def candidates(ledger: Ledger, flow: Flow, kind: Kind, keys: Sequence[str] | Non
 
 def _keys_that_differ(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[Sequence[str]]:
     """Pages of keys: not linked, not in the mirror or gone, wanted otherwise than written, or changed by hand."""
+    ledger.take_stock(wanted, link, mirror, qad_contact_of, change_item)
     linked, current = link.alias("linked"), mirror.alias("current")
     differs = or_(
         linked.c.record_key.is_(None), current.c.zendesk_id.is_(None), current.c.active.is_(False),
@@ -75,15 +92,17 @@ def _keys_that_differ(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[Sequen
         after = keys[-1]
 
 
-def _with_current(flow: Flow, kind: Kind, linked: Alias, current: Alias) -> FromClause:
+def _with_current(flow: Flow, kind: Kind, linked: FromClause, current: FromClause) -> FromClause:
     """What is wanted with its link, and with the linked record as it is now."""
-    return wanted.outerjoin(
-        linked,
-        and_(
-            linked.c.flow_id == wanted.c.flow_id, linked.c.kind == wanted.c.kind,
-            linked.c.record_key == wanted.c.record_key, linked.c.other_key == "",
-        ),
-    ).outerjoin(current, and_(_in_mirror(current, flow, kind), current.c.zendesk_id == linked.c.zendesk_id))  # fmt: skip
+    its_link = _is_link(linked, flow, kind, wanted.c.record_key)
+    its_record = and_(_in_mirror(current, flow, kind), current.c.zendesk_id == linked.c.zendesk_id)
+    return wanted.outerjoin(linked, its_link).outerjoin(current, its_record)
+
+
+def _is_link(linked: FromClause, flow: Flow, kind: Kind, key: ColumnElement[Any]) -> ColumnElement[bool]:
+    return and_(
+        linked.c.flow_id == flow.flow_id, linked.c.kind == kind, linked.c.record_key == key, linked.c.other_key == ""
+    )  # fmt: skip
 
 
 def _candidate_query(flow: Flow, kind: Kind) -> Select[Any]:
@@ -92,11 +111,12 @@ def _candidate_query(flow: Flow, kind: Kind) -> Select[Any]:
     by_external, by_other = mirror.alias("by_external"), mirror.alias("by_other")
     unlinked = linked.c.record_key.is_(None)
     if kind == "user":
-        holds = and_(by_other.c.email_folded == wanted.c.email_folded, wanted.c.email_folded != "", unlinked)
+        # No email is nobody's: null equals nothing, and costs no look at all the users without one.
+        holds = and_(by_other.c.email_folded == func.nullif(wanted.c.email_folded, ""), unlinked)
         name_first: ColumnElement[Any] = wanted.c.record_key
     else:
         holds = by_other.c.name_folded == wanted.c.name_folded
-        name_first = func.coalesce(_first(wanted.c.name_folded), wanted.c.record_key)
+        name_first = func.coalesce(_first_peer(flow, kind, "name_folded"), wanted.c.record_key)
     has_external = and_(unlinked, by_external.c.external_folded == wanted.c.external_folded)
     joined = (
         _with_current(flow, kind, linked, current)
@@ -106,67 +126,70 @@ def _candidate_query(flow: Flow, kind: Kind) -> Select[Any]:
     return (
         select(
             wanted.c.record_key, wanted.c.external_id, wanted.c.body, wanted.c.fingerprint, wanted.c.aside,
-            wanted.c.email_folded, name_first.label("name_first"), _mailbox_owner().label("email_first"),
-            _twin().label("twin"), linked.c.zendesk_id.label("link_id"),
+            wanted.c.email_folded, name_first.label("name_first"),
+            _mailbox_owner(flow, kind).label("email_first"), _twin(flow, kind).label("twin"),
+            linked.c.zendesk_id.label("link_id"),
             *_held_columns(current, flow, "current"), *_held_columns(by_external, flow, "external"),
             *_held_columns(by_other, flow, "other"),
         )
         .select_from(joined)
         .where(wanted.c.flow_id == flow.flow_id, wanted.c.kind == kind)
-        .order_by(wanted.c.record_key, by_external.c.zendesk_id, by_other.c.zendesk_id)
+        .order_by(wanted.c.record_key)
     )  # fmt: skip
 
 
-def _in_mirror(held: Alias, flow: Flow, kind: Kind) -> ColumnElement[bool]:
+def _in_mirror(held: FromClause, flow: Flow, kind: Kind) -> ColumnElement[bool]:
     return and_(held.c.account_id == flow.account_id, held.c.kind == kind)
 
 
-def _peers(column: ColumnElement[Any], *order: str) -> Select[Any]:
-    """Keys of the flow and kind that can be synced and want the same value in `column`, the first by `order`."""
-    peer = wanted.alias("peer")
-    same = and_(
-        peer.c.flow_id == wanted.c.flow_id, peer.c.kind == wanted.c.kind, peer.c[column.key or ""] == column,
-        peer.c.aside == "",
+def _first_peer(flow: Flow, kind: Kind, column: str, *order: str, with_user: bool = False) -> ColumnElement[Any]:
+    """Of the keys that can be synced and want the same value in `column`, the first by `order` and then by key."""
+    peer, linked = wanted.alias("peer"), link.alias("peer_link")
+    first = (
+        select(peer.c.record_key)
+        .where(
+            peer.c.flow_id == flow.flow_id, peer.c.kind == kind, peer.c[column] == wanted.c[column],
+            peer.c.aside == "",
+        )
+        .order_by(*(peer.c[name] for name in order), peer.c.record_key)
+        .limit(1)
     )  # fmt: skip
-    ordered = [peer.c[name] for name in (*order, "record_key")]
-    return select(peer.c.record_key).where(same).order_by(*ordered).limit(1)
+    if with_user:
+        first = first.where(exists().where(_is_link(linked, flow, kind, peer.c.record_key)))
+    return first.correlate(wanted).scalar_subquery()
 
 
-def _first(column: ColumnElement[Any], *order: str) -> ColumnElement[Any]:
-    return _peers(column, *order).correlate(wanted).scalar_subquery()
-
-
-def _mailbox_owner() -> ColumnElement[Any]:
+def _mailbox_owner(flow: Flow, kind: Kind) -> ColumnElement[Any]:
     """Of the contacts that want this row's email, the one whose user it is.
 
-    One that has its user keeps it, whoever comes later: this one itself, then others. Of new ones the first is the
-    primary contact with the lowest key. Without an email, everyone is their own.
+    Whoever has a user already keeps it, this contact itself before others. Of new ones it is the primary contact, then
+    the lowest key. Without an email, everyone is their own.
     """
-    peers = _peers(wanted.c.email_folded, "email_rank")
-    peer_key = peers.selected_columns[0]
-    has_user = peers.where(_linked(link.alias("peer_link"), peer_key)).correlate(wanted).scalar_subquery()
+    own = exists().where(_is_link(link.alias("own_link"), flow, kind, wanted.c.record_key))
     return case(
-        (wanted.c.email_folded == "", wanted.c.record_key),
-        (_linked(link.alias("own_link"), wanted.c.record_key), wanted.c.record_key),
-        else_=func.coalesce(has_user, _first(wanted.c.email_folded, "email_rank"), wanted.c.record_key),
+        (or_(wanted.c.email_folded == "", own), wanted.c.record_key),
+        else_=func.coalesce(
+            _first_peer(flow, kind, "email_folded", "email_rank", with_user=True),
+            _first_peer(flow, kind, "email_folded", "email_rank"),
+            wanted.c.record_key,
+        ),
     )
 
 
-def _linked(alias: Alias, key: ColumnElement[Any]) -> ColumnElement[bool]:
-    return exists().where(
-        alias.c.flow_id == wanted.c.flow_id, alias.c.kind == wanted.c.kind, alias.c.record_key == key,
-        alias.c.other_key == "",
-    )  # fmt: skip
-
-
-def _twin() -> ColumnElement[Any]:
+def _twin(flow: Flow, kind: Kind) -> ColumnElement[Any]:
     """Another key whose external id Zendesk takes for the same."""
     peer = wanted.alias("twin")
-    same = and_(
-        peer.c.flow_id == wanted.c.flow_id, peer.c.kind == wanted.c.kind,
-        peer.c.external_folded == wanted.c.external_folded, peer.c.record_key != wanted.c.record_key,
+    return (
+        select(peer.c.record_key)
+        .where(
+            peer.c.flow_id == flow.flow_id, peer.c.kind == kind,
+            peer.c.external_folded == wanted.c.external_folded, peer.c.record_key != wanted.c.record_key,
+        )
+        .order_by(peer.c.record_key)
+        .limit(1)
+        .correlate(wanted)
+        .scalar_subquery()
     )  # fmt: skip
-    return select(func.min(peer.c.record_key)).where(same).correlate(wanted).scalar_subquery()
 
 
 _HELD = (
@@ -174,7 +197,7 @@ _HELD = (
 )  # fmt: skip
 
 
-def _held_columns(held: Alias, flow: Flow, prefix: str) -> list[ColumnElement[Any]]:
+def _held_columns(held: FromClause, flow: Flow, prefix: str) -> list[ColumnElement[Any]]:
     """A record of the mirror, with the key it is linked to; another flow's key is told with that flow's number."""
     owner = link.alias(f"{prefix}_owner")
     spelt = case(
@@ -195,11 +218,9 @@ def _held_columns(held: Alias, flow: Flow, prefix: str) -> list[ColumnElement[An
 
 def _unique(rows: Sequence[Row[Any]], kind: Kind) -> Iterator[Candidate]:
     """One candidate a key: a mirror that lags may hold two records of one name, of which the older id counts."""
-    previous = None
-    for row in rows:
-        if row.record_key != previous:
-            previous = row.record_key
-            yield _candidate(row._mapping, kind)
+    for _, same in itertools.groupby(rows, key=lambda row: row.record_key):
+        oldest = min(same, key=lambda row: (row.external_zendesk_id or 0, row.other_zendesk_id or 0))
+        yield _candidate(oldest._mapping, kind)
 
 
 def _candidate(row: Mapping[Any, Any], kind: Kind) -> Candidate:
@@ -240,7 +261,7 @@ def missing_memberships(ledger: Ledger, flow: Flow) -> list[tuple[str, str]]:
         wanted.c.record_key == qad_contact_of.c.contact_key,
     )  # fmt: skip
     pairs = (
-        select(_mailbox_owner().label("owner"), qad_contact_of.c.customer_key.label("customer"))
+        select(_mailbox_owner(flow, "user").label("owner"), qad_contact_of.c.customer_key.label("customer"))
         .select_from(qad_contact_of.join(wanted, of_contact))
         .where(
             qad_contact_of.c.source_id == flow.source_id, qad_contact_of.c.last_read >= latest, wanted.c.aside == "",
@@ -282,7 +303,7 @@ def missing_identities(ledger: Ledger, flow: Flow) -> list[tuple[str, str]]:
         return [(key, email) for key, email in tx.execute(asked)]
 
 
-def _ours_to_change(held: Alias) -> ColumnElement[bool]:
+def _ours_to_change(held: FromClause) -> ColumnElement[bool]:
     """Still there, and an organization or an end user: staff are never touched."""
     return and_(held.c.active, held.c.user_role.in_(["", "end-user"]))
 
@@ -299,12 +320,11 @@ def _has_record(flow: Flow, kind: Kind, key: ColumnElement[Any]) -> ColumnElemen
     linked, held, coming = link.alias(), mirror.alias(), change_item.alias()
     return or_(
         exists().where(
-            linked.c.flow_id == flow.flow_id, linked.c.kind == kind, linked.c.record_key == key,
-            linked.c.other_key == "", _in_mirror(held, flow, kind), held.c.zendesk_id == linked.c.zendesk_id,
-            _ours_to_change(held),
+            _is_link(linked, flow, kind, key), _in_mirror(held, flow, kind),
+            held.c.zendesk_id == linked.c.zendesk_id, _ours_to_change(held),
         ),
         exists().where(
             coming.c.flow_id == flow.flow_id, coming.c.kind == kind, coming.c.record_key == key,
-            coming.c.operation == "create", coming.c.change_state != "done",
+            coming.c.change_state != "done",
         ),
     )  # fmt: skip

@@ -146,7 +146,7 @@ wanted = _table(
     _required("last_detail", Text, server_default=""),
     Index(None, "flow_id", "kind", "name_folded", "record_key"),
     Index(None, "flow_id", "kind", "email_folded", "email_rank", "record_key"),
-    Index(None, "flow_id", "kind", "external_folded"),
+    Index(None, "flow_id", "kind", "external_folded", "record_key"),
 )
 
 mirror = _table(
@@ -225,7 +225,7 @@ change_item = _table(
     Column("sent_epoch", Double),
     Column("ended_at", String),
     _required("run", String, server_default=""),
-    Index("qadzd_change_item_one_open", "account_id", "kind", "target", unique=True, **_where("change_state <> 'done'")),
+    Index("qadzd_change_item_one_open", "account_id", "kind", "target", unique=True, **_where("change_state<>'done'")),
     Index(None, "flow_id", "change_state", "kind", "change_id"),
 )
 

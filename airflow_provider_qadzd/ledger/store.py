@@ -112,6 +112,15 @@ class Ledger:
         finally:
             connection.close()
 
+    def take_stock(self, *tables: Table) -> None:
+        """Let PostgreSQL look at how these tables are filled, as it does by itself minutes after they have grown.
+
+        Without that it takes full tables for empty ones and walks each once per row (seen: 77 s for 20,000 rows).
+        """
+        if not self.is_sqlite:
+            with self.writing() as tx:
+                tx.execute(text(f"ANALYZE {', '.join(table.name for table in tables)}"))
+
     @contextlib.contextmanager
     def _migration_lock(self) -> Iterator[None]:
         if self.is_sqlite:

@@ -14,8 +14,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 
 from airflow_provider_qadzd.ledger.schema import (
-    account, audit_entry, inbox, link, sensor_stretch, ticket, ticket_event, ticket_history,
-)  # fmt: skip
+    account,
+    audit_entry,
+    inbox,
+    link,
+    sensor_stretch,
+    ticket,
+    ticket_event,
+    ticket_history,
+)
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
 from airflow_provider_qadzd.records import Owner
 
@@ -85,7 +92,7 @@ def known_tickets(tx: Connection, account_id: int, ids: Sequence[int]) -> dict[i
     known: dict[int, Mapping[str, Any]] = {}
     for some in chunks(ids, _IDS):
         asked = select(ticket).where(ticket.c.account_id == account_id, ticket.c.ticket_id.in_(some))
-        known.update((row.ticket_id, row._mapping) for row in tx.execute(asked))
+        known.update((row.ticket_id, row._asdict()) for row in tx.execute(asked))
     return known
 
 
@@ -126,7 +133,7 @@ def tickets_to_match(tx: Connection, account_id: int, after: int) -> dict[int, M
         .order_by(ticket.c.ticket_id)
         .limit(_IDS)
     )  # fmt: skip
-    return {row.ticket_id: row._mapping for row in page}
+    return {row.ticket_id: row._asdict() for row in page}
 
 
 def write_tickets(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -183,10 +190,7 @@ def add_events(tx: Connection, ledger: Ledger, account_id: int, events: Sequence
     first = last - len(events) + 1
     tx.execute(
         insert(ticket_event),
-        [
-            {"account_id": account_id, "recorded_at": now, **event, "seq": first + n}
-            for n, event in enumerate(events)
-        ],
+        [{"account_id": account_id, "recorded_at": now, **event, "seq": first + n} for n, event in enumerate(events)],
     )
 
 

@@ -81,10 +81,10 @@ class Secrets:
         if row is None:
             return None
         kept = json.loads(self.vault.open(row.key_id, row.sealed, name))
-        state = "connect_again" if row.credential_state == "connect_again" else "ok"
         return Token(
-            kept["access"], kept["refresh"], kept["expires_at"], kept["scope"], version=row.version, state=state
-        )
+            kept["access"], kept["refresh"], kept["expires_at"], kept["scope"], version=row.version,
+            state="connect_again" if row.credential_state == "connect_again" else "ok",
+        )  # fmt: skip
 
     def lease(self, name: str, owner: str, version: int, seconds: float) -> Lease | None:
         """The lease, if it is free and the version is still `version` (0: no token yet)."""
@@ -107,15 +107,10 @@ class Secrets:
             "access": token.access, "refresh": token.refresh, "expires_at": token.expires_at, "scope": token.scope
         }  # fmt: skip
         sealed_by, sealed = self.vault.seal(json.dumps(kept))
+        row = {**self._empty_row(lease.name), "key_id": sealed_by, "sealed": sealed, "version": lease.version + 1}
+        unchanged = and_(self._named(lease.name), credential.c.version == lease.version)
         with self.ledger.writing() as tx:
-            saved = tx.execute(
-                update(credential)
-                .where(self._named(lease.name), credential.c.version == lease.version)
-                .values(
-                    key_id=sealed_by, sealed=sealed, version=lease.version + 1, credential_state="ok",
-                    lease_owner="", lease_until=0.0, written_at=self.ledger.now(),
-                )  # fmt: skip
-            )
+            saved = tx.execute(update(credential).where(unchanged).values({**row, "credential_state": "ok"}))
         return saved.rowcount == 1
 
     def release(self, lease: Lease, *, connect_again: bool = False) -> None:
@@ -123,15 +118,9 @@ class Secrets:
         values: dict[str, object] = {"lease_owner": "", "lease_until": 0.0}
         if connect_again:
             values["credential_state"] = "connect_again"
+        ours = and_(credential.c.version == lease.version, credential.c.lease_owner == lease.owner)
         with self.ledger.writing() as tx:
-            tx.execute(
-                update(credential)
-                .where(
-                    self._named(lease.name), credential.c.version == lease.version,
-                    credential.c.lease_owner == lease.owner,
-                )  # fmt: skip
-                .values(values)
-            )
+            tx.execute(update(credential).where(self._named(lease.name), ours).values(values))
 
     def put(self, name: str, plain: str) -> None:
         """Store one plain secret (a webhook's signing secret), replacing what was there."""
@@ -150,9 +139,7 @@ class Secrets:
                     credential.c.version > 0,
                 )
             ).all()
-        return {
-            row.credential_name: self.vault.open(row.key_id, row.sealed, row.credential_name) for row in rows
-        }
+        return {row.credential_name: self.vault.open(row.key_id, row.sealed, row.credential_name) for row in rows}
 
     def _named(self, name: str) -> ColumnElement[bool]:
         return and_(credential.c.holder == self.holder, credential.c.credential_name == name)

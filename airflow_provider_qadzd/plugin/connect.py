@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from airflow_provider_qadzd.errors import FixFirst
-from airflow_provider_qadzd.zendesk.oauth import (
-    LOOPBACK,
-    OAuthClient,
-    ZendeskSettings,
-    authorization_url,
-    new_state,
-    new_verifier,
-)  # fmt: skip
+from airflow_provider_qadzd.zendesk.connection import LOOPBACK, ZendeskSettings
+from airflow_provider_qadzd.zendesk.oauth import OAuthClient, authorization_url, new_state, new_verifier  # fmt: skip
 
 PATIENCE = 600.0
 """Seconds to wait for the person at the browser."""
@@ -43,8 +40,12 @@ def consent(client: OAuthClient, settings: ZendeskSettings) -> Consent:
     return Consent(authorization_url(client, state, verifier), settings.redirect_uri, state, verifier)
 
 
-def await_code(asked: Consent) -> str:
-    """The code that Zendesk sends back. FixFirst if consent is denied or nobody answers in time."""
+@contextlib.contextmanager
+def listening(asked: Consent) -> Iterator[Callable[[], str]]:
+    """A listener on the redirect address, open before anybody is sent there; call what it yields for the code.
+
+    The call raises FixFirst if consent is denied or nobody answers in time.
+    """
     where = urlsplit(asked.redirect_uri)
     answers: list[dict[str, str]] = []
 
@@ -52,7 +53,9 @@ def await_code(asked: Consent) -> str:
         def do_GET(self) -> None:  # the standard library's name
             path = urlsplit(self.path)
             given = {name: values[0] for name, values in parse_qs(path.query).items()}
-            ours = path.path == where.path and hmac.compare_digest(given.get("state", ""), asked.state)
+            ours = path.path == where.path and hmac.compare_digest(
+                given.get("state", "").encode(), asked.state.encode()
+            )
             if ours:
                 answers.append(given)
             self.send_response(200 if ours else 400)
@@ -64,12 +67,17 @@ def await_code(asked: Consent) -> str:
             """Nothing: the address holds the code."""
 
     with HTTPServer((where.hostname or "127.0.0.1", where.port or 0), Answer) as server:
-        server.timeout = PATIENCE
-        for _ in range(100):
-            server.handle_request()
-            if answers:
-                break
-    if not answers or "code" not in answers[0]:
-        told = answers[0].get("error", "no code") if answers else "nobody answered"
-        raise FixFirst(f"Zendesk did not give consent: {told}.", advice="Run the command again and allow the access.")
-    return answers[0]["code"]
+
+        def code() -> str:
+            until = time.monotonic() + PATIENCE
+            while not answers and (left := until - time.monotonic()) > 0:
+                server.timeout = left
+                server.handle_request()
+            if answers and "code" in answers[0]:
+                return answers[0]["code"]
+            told = answers[0].get("error", "no code") if answers else "nobody answered"
+            raise FixFirst(
+                f"Zendesk did not give consent: {told}.", advice="Run the command again and allow the access."
+            )
+
+        yield code

@@ -63,6 +63,12 @@ def _created(draw: Random, now: float) -> float:
     return now - (10 + draw.random() * 50) * DAY
 
 
+def _updated(draw: Random, created: float, now: float) -> float:
+    """Up to three days after, and two minutes ago at the latest. Spread, since exports stumble over a full second."""
+    latest = min(created + 3 * DAY + 300, now - 120)
+    return created + 300 + draw.random() ** 2 * (latest - created - 300)
+
+
 def _requesters(state: State, draw: Random) -> tuple[list[User], list[User]]:
     """The users behind the tickets: (known to QAD by email, strangers)."""
     count = state.size.tickets
@@ -107,7 +113,7 @@ def _plant_tickets(
         pool = strangers if index % 4 == 3 or not known else known
         requester = pool[index] if index < len(pool) and index < 3 else draw.choice(pool)
         status = "deleted" if index == len(times) // 2 and len(times) > 4 else _status(draw, now - created)
-        updated = created if status == "new" else min(created + draw.random() ** 2 * 3 * DAY + 300, now - 120)
+        updated = created if status == "new" else _updated(draw, created, now)
         row = _ticket(state, draw, requester, agents, (created, updated), status, draw.choice(forms))
         rows.append((row, row.generated_timestamp))
         store.tickets_of_user[requester.id].add(row.id)

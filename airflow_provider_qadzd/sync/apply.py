@@ -20,18 +20,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from sqlalchemy import func, select
+
 from airflow_provider_qadzd.errors import FixFirst, SetAside, TryLater
 from airflow_provider_qadzd.ledger import Ledger, accounts, changes
 from airflow_provider_qadzd.ledger.changes import Change as Item
 from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
+from airflow_provider_qadzd.ledger.schema import change_item, wanted
 from airflow_provider_qadzd.records import Candidate, Kind, fold
 from airflow_provider_qadzd.sync.draft import settled
-from airflow_provider_qadzd.sync.mirror import observed
-from airflow_provider_qadzd.sync.pairs import Pairs
+from airflow_provider_qadzd.sync.mirror import held, observe
+from airflow_provider_qadzd.sync.pairs import Pairs, refusal
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
-from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus
+from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +42,14 @@ CHUNK = 100
 FEW = 3
 """Up to this many changes go singly: a job costs a poll and a look as well."""
 LEASE_SECONDS = 300.0
+"""How long a silent run keeps others out; each send prolongs it."""
 LOST_AFTER = 900.0
 """Seconds after which a sent change without a job is asked about even while jobs of its kind are open."""
+MOST_JOBS = 25
+"""Of our jobs at once: Zendesk runs 30 an account, and others have some too."""
 POLL_SECONDS = 2.0
+TRIES = 6
+"""How often one change is decided anew after a refusal, at most: each time something new must have been learnt."""
 _STAGES: tuple[tuple[Kind, ...], ...] = (("organization",), ("user",), ("membership", "identity"))
 
 
@@ -77,15 +85,26 @@ class Applier:
         self.pairs = Pairs(self.ledger, self.flow, self.client)
 
     def step(self) -> Waiting | Done:
-        """Resolve what is open, send what can be sent. TryLater while another run applies to this account."""
+        """Resolve what is open, send what can be sent. TryLater while another run applies to this account.
+
+        Where Zendesk's limits are used up, that is Waiting as well: what was done so far is written down.
+        """
         lease = changes.take_applier(self.ledger, self.flow.account_id, self.owner, LEASE_SECONDS)
-        self._resolve_open()
-        for stage in _STAGES:
-            for kind in stage:
-                self._send_all(lease, kind)
-            waiting = self._waiting(stage)
-            if waiting:
-                return waiting
+        try:
+            self._resolve_open()
+            for stage in _STAGES:
+                for kind in stage:
+                    self._send_all(lease, kind)
+                waiting = self._waiting(stage)
+                if waiting:
+                    return waiting
+        except TryLater as busy:
+            if busy.facts.status != 429 and busy.facts.code != "BudgetUsedUp":
+                raise
+            return Waiting(self.ledger.clock.time() + busy.wait, ())
+        except FixFirst:
+            changes.end_applier(self.ledger, lease)
+            raise
         changes.end_applier(self.ledger, lease)
         return Done(self._report())
 
@@ -118,7 +137,7 @@ class Applier:
 
     def _read_back(self, items: Sequence[Item], job: JobStatus | None) -> None:
         for chunk in _hundreds(items):
-            by_kind: dict[str, list[Item]] = {}
+            by_kind: dict[Kind, list[Item]] = {}
             for item in chunk:
                 by_kind.setdefault(item.kind, []).append(item)
             for kind, some in by_kind.items():
@@ -127,27 +146,37 @@ class Applier:
                 else:
                     self.pairs.look_for(some, job, self.owner)
 
-    def _look_for(
-        self, kind: Literal["organization", "user"], items: Sequence[Item], job: JobStatus | None
-    ) -> None:
+    def _look_for(self, kind: Literal["organization", "user"], items: Sequence[Item], job: JobStatus | None) -> None:
         """Read what Zendesk has of these now: what was written is over, what was not is planned again, singly.
 
-        A create is over once a record carries its external id. An update is over once nothing is left to change, or
-        the job says that the row went well: then Zendesk keeps a value of its own in some field.
+        A create is over once a record carries its external id. An update is over once nothing is left to change. Where
+        a field differs although the job says that the row went well, Zendesk keeps a value of its own in it.
         """
-        self._observe(kind, external_ids=self._external_ids(kind, [item for item in items if item.operation == "create"]))
+        creates = [item for item in items if item.operation == "create"]
+        made = {
+            fold(row["external_id"]): held(kind, row)
+            for row in self._observe(kind, external_ids=self._external_ids(kind, creates))
+        }
         self._observe(kind, ids=[item.zendesk_id for item in items if item.operation == "update"])
         went_well = {row.id for row in job.results if row.ok} if job else set()
         found = {one.key: one for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))}
         ended, again = [], []
         for item in items:
-            candidate = found[item.record_key]
-            held = candidate.current or candidate.by_external
-            written = held is not None and (
-                item.operation == "create" or held.zendesk_id in went_well or isinstance(decide(candidate), Settled)
-            )
-            if held is not None and written:
-                ended.append(self._success(item, held.zendesk_id, held.digest))
+            candidate, there = found[item.record_key], made.get(item.target)
+            if item.operation == "create" and there is not None:
+                # As if it were seen for the first time: what a recreated key is still linked to is gone.
+                candidate = replace(candidate, aside="", twin=None, link_id=None, current=None, by_external=there)
+            there = there or candidate.current or candidate.by_external
+            decision = decide(candidate)
+            if there is not None and there.zendesk_id in went_well:
+                ended.append(self._success(item, there.zendesk_id, there.digest))
+            elif isinstance(decision, Settled) and decision.zendesk_id is not None:
+                ended.append(self._success(item, decision.zendesk_id, decision.base))
+            elif isinstance(decision, Settled):
+                ended.append(settled(candidate, decision, item.change_id))
+            elif item.operation == "create" and there is not None:
+                # Made, and not quite as wanted: the link says so, and the next plan puts it right.
+                ended.append(replace(self._success(item, there.zendesk_id, there.digest), fingerprint=""))
             else:
                 again.append(item.change_id)
         self._settle(ended)
@@ -158,23 +187,31 @@ class Applier:
 
     def _send_all(self, lease: changes.ApplierLease, kind: Kind) -> None:
         while True:
-            if len({item.job_id for item in changes.in_flight(self.ledger, self.flow)} - {""}) >= 25:
-                return  # Zendesk runs 30 jobs an account at once, and others have some too
+            if self._jobs_in_flight() >= MOST_JOBS:
+                return
             items = changes.planned(self.ledger, self.flow, kind, CHUNK)
             if not items:
                 return
             if kind == "organization" or kind == "user":
                 self._send_records(lease, kind, items)
             else:
+                self._observe("user", ids=self.pairs.user_ids(items))
                 self.writes += self.pairs.send(lease, items, self.owner)
+
+    def _jobs_in_flight(self) -> int:
+        c = change_item.c
+        asked = select(func.count(c.job_id.distinct())).where(
+            c.flow_id == self.flow.flow_id, c.change_state == "sent", c.job_id != ""
+        )
+        with self.ledger.reading() as tx:
+            return int(tx.execute(asked).scalar_one())
 
     def _send_records(
         self, lease: changes.ApplierLease, kind: Literal["organization", "user"], items: Sequence[Item]
     ) -> None:
         self._observe(kind, ids=[item.zendesk_id for item in items if item.zendesk_id is not None])
         decided = {
-            one.key: (one, decide(one))
-            for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))
+            one.key: (one, decide(one)) for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))
         }
         to_send: list[tuple[Item, Candidate, Change]] = []
         ended: list[Ended] = []
@@ -193,8 +230,9 @@ class Applier:
         if many and not (kind == "user" and items[0].operation == "create" and self.bulk is False):
             self._send_job(lease, kind, to_send)
         else:
-            for one in to_send:
-                self._send_singly(lease, kind, *one)
+            homes = self._homes(kind, to_send)
+            for item, candidate, change in to_send:
+                self._send_singly(lease, kind, item, candidate, change, _body(item, change, homes))
 
     def _send_job(
         self, lease: changes.ApplierLease, kind: Literal["organization", "user"],
@@ -202,7 +240,8 @@ class Applier:
     ) -> None:  # fmt: skip
         group = self.client.organizations if kind == "organization" else self.client.users
         ids = [item.change_id for item, _, _ in to_send]
-        bodies = [self._body(item, candidate, change) for item, candidate, change in to_send]
+        homes = self._homes(kind, to_send)
+        bodies = [_body(item, change, homes) for item, _, change in to_send]
         changes.mark_sent(
             self.ledger, lease, ids, {item.change_id: candidate.fingerprint for item, candidate, _ in to_send}
         )
@@ -219,15 +258,17 @@ class Applier:
             log.info("Bulk user import is off in this Zendesk account; users are created one by one.")
             self.bulk = False
             return
+        except SetAside:
+            changes.plan_again(self.ledger, ids, singly=True)
+            return
         self.writes += 1
         changes.mark(self.ledger, ids, job_id=job.id)
 
     def _send_singly(
         self, lease: changes.ApplierLease, kind: Literal["organization", "user"], item: Item, candidate: Candidate,
-        change: Change,
+        change: Change, body: dict[str, Any],
     ) -> None:  # fmt: skip
         group = self.client.organizations if kind == "organization" else self.client.users
-        body = self._body(item, candidate, change)
         changes.mark_sent(self.ledger, lease, [item.change_id], {item.change_id: candidate.fingerprint})
         try:
             if change.operation == "create":
@@ -237,56 +278,79 @@ class Applier:
         except TryLater as error:
             changes.not_answered(self.ledger, [item.change_id], error)
             raise
+        except FixFirst:
+            changes.plan_again(self.ledger, [item.change_id], singly=False)
+            raise
+        except NotFound:
+            observe(self.ledger, self.flow.account_id, kind, [], asked=[int(change.zendesk_id or 0)])
+            self._settle([Ended(kind, item.record_key, "failed_retryable", "gone", change_id=item.change_id)])
+            return
         except SetAside as error:
-            self._refused(kind, item, candidate, error)
+            self._refused(kind, item, candidate, change, error)
             return
         self.writes += 1
-        self._store(kind, [answer])
-        rows = observed(self.flow.account_id, kind, [answer], self.ledger.clock.time())
-        written = self._success(item, int(answer["id"]), rows[0]["digest"])
+        observe(self.ledger, self.flow.account_id, kind, [answer])
+        written = self._success(item, int(answer["id"]), held(kind, answer).digest)
         self._settle([replace(written, fingerprint=candidate.fingerprint)])
 
     def _refused(
-        self, kind: Literal["organization", "user"], item: Item, candidate: Candidate, error: SetAside
+        self, kind: Literal["organization", "user"], item: Item, candidate: Candidate, change: Change, error: SetAside
     ) -> None:
-        """Zendesk refused this one record. A value that another record holds: find the holder, decide once more."""
+        """Zendesk refused this one record. A value that another record holds: find the holder, decide once more.
+
+        Where that decides the same again, the record is set aside. But a holder that nobody sees yet may be new, and
+        search lags: then the record is only put off, once, until the mirror has been read again.
+        """
         taken = {name for name, code in error.facts.details if code == "DuplicateValue"}
-        if taken and item.attempts < 2:
-            self._store(kind, self._holders(kind, candidate, taken))
+        outcome, detail = "set_aside", refusal(error)
+        if taken and item.attempts < TRIES:
+            holders = self._holders(kind, candidate, taken)
+            observe(self.ledger, self.flow.account_id, kind, holders)
             (again,) = accounts.candidates(self.ledger, self.flow, kind, [item.record_key])
             decision = decide(again)
             if isinstance(decision, Settled):
                 self._settle([settled(again, decision, item.change_id)])
                 return
-            if decision.operation == "update":
+            if (decision.operation, decision.body) != (change.operation, change.body):
                 changes.mark(
-                    self.ledger, [item.change_id], change_state="planned", operation="update",
-                    intended=decision.outcome, attempts=2, zendesk_id=decision.zendesk_id,
+                    self.ledger, [item.change_id], change_state="planned", operation=decision.operation,
+                    intended=decision.outcome, attempts=item.attempts + 1, zendesk_id=decision.zendesk_id,
                 )  # fmt: skip
                 return
-        detail = f"refused_by_zendesk {', '.join(f'{name} {code}' for name, code in error.facts.details)}".strip()
-        self._settle([Ended(kind, item.record_key, "set_aside", detail, change_id=item.change_id)])
+            if holders:
+                detail += f", held by {', '.join(str(row['id']) for row in holders)}"
+            elif not self._was_put_off(item):
+                outcome = "failed_retryable"
+        self._settle([Ended(kind, item.record_key, outcome, detail, change_id=item.change_id)])
 
     def _holders(
         self, kind: Literal["organization", "user"], candidate: Candidate, taken: Iterable[str]
     ) -> list[dict[str, Any]]:
+        """Who has the name, or the email as any of their addresses, or the external id."""
         rows: list[dict[str, Any]] = []
-        if kind == "organization":
+        if kind == "organization" and "name" in taken:
             rows += self.client.organizations.search(name=str(candidate.body["name"]))
         elif "email" in taken and candidate.body.get("email"):
-            found = self.client.users.search(email=str(candidate.body["email"]))
-            rows += [row for row in found if fold(row.get("email") or "") == candidate.email_folded]
+            rows += self.client.users.search(email=str(candidate.body["email"]))
         group = self.client.organizations if kind == "organization" else self.client.users
-        return rows + group.show_many(external_ids=[candidate.external_id])
+        if "external_id" in taken:
+            rows += group.show_many(external_ids=[candidate.external_id])
+        return rows
+
+    def _was_put_off(self, item: Item) -> bool:
+        w = wanted.c
+        asked = select(w.last_outcome).where(
+            w.flow_id == self.flow.flow_id, w.kind == item.kind, w.record_key == item.record_key
+        )
+        with self.ledger.reading() as tx:
+            return tx.execute(asked).scalar_one_or_none() == "failed_retryable"
 
     # -- the small steps -----------------------------------------------------------------------------------------------
 
-    def _body(self, item: Item, candidate: Candidate, change: Change) -> dict[str, Any]:
-        body = dict(change.body)
-        if change.operation == "update":
-            return {"id": change.zendesk_id, **body}
-        first = self.pairs.first_organization(item.record_key) if candidate.kind == "user" else None
-        return body if first is None else {**body, "organization_id": first}
+    def _homes(self, kind: Kind, to_send: Sequence[tuple[Item, Candidate, Change]]) -> dict[str, int]:
+        """The organization that each new user starts in."""
+        contacts = [item.record_key for item, _, change in to_send if kind == "user" and change.operation == "create"]
+        return self.pairs.first_organizations(contacts) if contacts else {}
 
     def _success(self, item: Item, zendesk_id: int, base: str) -> Ended:
         return Ended(
@@ -296,20 +360,17 @@ class Applier:
 
     def _observe(
         self, kind: Literal["organization", "user"], *, ids: Iterable[int | None] = (), external_ids: Sequence[str] = ()
-    ) -> None:
+    ) -> list[dict[str, Any]]:
         """Read these as they are now, into the mirror; known ids that Zendesk leaves out are gone."""
         group = self.client.organizations if kind == "organization" else self.client.users
-        asked = [one for one in ids if one is not None]
-        for some in _hundreds(asked):
-            rows = group.show_many(ids=some)
-            self._store(kind, rows, gone=set(some) - {int(row["id"]) for row in rows})
+        found = []
+        for some in _hundreds(one for one in ids if one is not None):
+            found.append((group.show_many(ids=some), some))
         for some in _hundreds(external_ids):
-            self._store(kind, group.show_many(external_ids=some))
-
-    def _store(self, kind: Kind, rows: Sequence[Mapping[str, Any]], gone: Iterable[int] = ()) -> None:
-        with self.ledger.writing() as tx:
-            accounts.save_mirror(tx, observed(self.flow.account_id, kind, rows, self.ledger.clock.time()))
-            accounts.mark_gone(tx, self.flow.account_id, kind, gone)
+            found.append((group.show_many(external_ids=some), []))
+        for rows, asked in found:
+            observe(self.ledger, self.flow.account_id, kind, rows, asked)
+        return [row for rows, _ in found for row in rows]
 
     def _external_ids(self, kind: Kind, items: Sequence[Item]) -> list[str]:
         return [one.external_id for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))]
@@ -328,6 +389,13 @@ class Applier:
 
     def _report(self) -> dict[str, Any]:
         return {"outcomes": changes.outcomes_of(self.ledger, self.flow, self.plan_id), "zendesk_writes": self.writes}
+
+
+def _body(item: Item, change: Change, homes: Mapping[str, int]) -> dict[str, Any]:
+    if change.operation == "update":
+        return {"id": change.zendesk_id, **change.body}
+    home = homes.get(item.record_key)
+    return dict(change.body) if home is None else {**change.body, "organization_id": home}
 
 
 def _keys(items: Sequence[Item]) -> list[str]:

@@ -47,8 +47,10 @@ def _read(
     try:
         for page in read:
             accounts.save_page(ledger, source_id, kind, read_id, list(_payloads(page)), _pairs(page))
-    finally:
-        accounts.end_read(ledger, read_id, complete=read.complete, reason=read.reason)
+    except BaseException as error:
+        accounts.end_read(ledger, read_id, complete=False, reason=str(error) or type(error).__name__)
+        raise
+    accounts.end_read(ledger, read_id, complete=read.complete, reason=read.reason)
     return Collected(kind, read.rows, read.complete, read.reason, dict(read.refused))
 
 

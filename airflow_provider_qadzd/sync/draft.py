@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from sqlalchemy import select
+
 from airflow_provider_qadzd.ledger import Ledger, accounts, changes
 from airflow_provider_qadzd.ledger.identity import Flow
+from airflow_provider_qadzd.ledger.schema import change_item
+from airflow_provider_qadzd.ledger.store import iso
 from airflow_provider_qadzd.records import Candidate, Contact, Customer, Kind, Wanted, digest, fold
 from airflow_provider_qadzd.sync.mapping import Rules, organization_of, user_of
+from airflow_provider_qadzd.sync.pairs import REFUSED, forget_members
 from airflow_provider_qadzd.sync.plan import Brake, Change, Settled, decide
 
 Mode = Literal["apply", "dry_run"]
@@ -30,15 +35,19 @@ class Plan:
     changes: int
 
     def summary(self) -> str:
-        """One line for the log."""
-        if not self.changes:
-            kept = sum(by.get("unchanged", 0) for by in self.counts.values())
-            return f"Nothing to do: {kept} records are as they should be, no change is planned."
+        """One line for the log: what is to be done, and what became of every record without a change."""
+        told = f"{self.changes} changes are planned" if self.changes else "Nothing to do, no change is planned"
         parts = [
-            f"{kind}: " + ", ".join(f"{count} {name}" for name, count in sorted(by.items()))
+            f"{kind}: "
+            + ", ".join(f"{count} {name}" for name, count in sorted(by.items(), key=_unchanged_first) if count)
             for kind, by in self.counts.items()
+            if any(by.values())
         ]
-        return f"{self.changes} changes planned ({'; '.join(parts)})."
+        return f"{told} ({'; '.join(parts)})." if parts else f"{told}."
+
+
+def _unchanged_first(count: tuple[str, int]) -> tuple[bool, str]:
+    return count[0] != "unchanged", count[0]
 
 
 def map_records(ledger: Ledger, flow: Flow, rules: Rules) -> int:
@@ -64,11 +73,13 @@ def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake,
     hashes: list[str] = []
     planned = 0
     for kind in (_kind("organization"), _kind("user")):
+        refused = _refused_lately(ledger, flow, kind)
         for batch in _batches(accounts.candidates(ledger, flow, kind)):
-            planned += _draft_batch(ledger, flow, plan_id, batch, counts[kind], hashes, run)
+            planned += _draft_batch(ledger, flow, plan_id, batch, counts[kind], hashes, run, refused)
     planned += _draft_pairs(ledger, flow, plan_id, counts, hashes, run)
-    for kind, total in accounts.wanted_count(ledger, flow).items():
-        counts[kind]["unchanged"] = total - sum(n for name, n in counts[kind].items() if name != "unchanged")
+    for wanted_kind, total in accounts.wanted_count(ledger, flow).items():
+        by = counts[wanted_kind]
+        by["unchanged"] = total - by.total()
     plan = Plan(plan_id, digest(hashes), {kind: dict(by) for kind, by in counts.items()}, planned)
     changes.end_plan(ledger, plan_id, plan.plan_hash, plan.counts)
     try:
@@ -83,22 +94,57 @@ def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake,
 
 
 def _draft_batch(
-    ledger: Ledger, flow: Flow, plan_id: int, batch: list[Candidate], counts: Counter[str], hashes: list[str], run: str
-) -> int:
-    rows, ended = [], []
+    ledger: Ledger, flow: Flow, plan_id: int, batch: list[Candidate], counts: Counter[str], hashes: list[str], run: str,
+    refused: _Refused,
+) -> int:  # fmt: skip
+    rows, ended, recreated = [], [], []
     for candidate in batch:
         decision = decide(candidate)
-        counts[decision.outcome] += 1
         if isinstance(decision, Settled):
+            counts[decision.outcome] += 1
             ended.append(settled(candidate, decision))
             continue
         row = _planned(candidate, decision)
+        if (row["record_key"], "", row["operation"], row["base"], row["fingerprint"]) in refused:
+            counts["set_aside"] += 1
+            continue
+        counts[decision.outcome] += 1
+        if decision.outcome == "recreated":
+            recreated.append(candidate.key)
         hashes.append(digest(row["kind"], row["target"], row["operation"], row["base"], row["fingerprint"]))
         rows.append(row)
-    if ended:
+    if ended or recreated:
         with ledger.writing() as tx:
             changes.settle(tx, ledger, flow, ended, run)
+            forget_members(tx, flow, recreated)
     return changes.add_planned(ledger, flow, plan_id, rows, run)
+
+
+_Refused = set[tuple[str, str, str, str, str]]
+_REFUSED_FOR = 86_400.0
+_LATEST = 20_000
+
+
+def _refused_lately(ledger: Ledger, flow: Flow, kind: Kind) -> _Refused:
+    """Writes that Zendesk refused within the last day: the same one is not asked for again so soon.
+
+    Nothing tells us when the reason has gone (somebody gives an address up), so each is tried again once a day, and at
+    once when what is wanted or what is there has changed.
+    """
+    c = change_item.c
+    latest = (
+        select(c.record_key, c.other_key, c.operation, c.base, c.fingerprint, c.outcome, c.reason, c.ended_at)
+        .where(c.flow_id == flow.flow_id, c.change_state == "done", c.kind == kind)
+        .order_by(c.change_id.desc())
+        .limit(_LATEST)
+        .subquery()
+    )
+    since = iso(ledger.clock.time() - _REFUSED_FOR)
+    asked = select(*list(latest.c)[:5]).where(
+        latest.c.outcome == "set_aside", latest.c.reason.startswith(REFUSED), latest.c.ended_at > since
+    )
+    with ledger.reading() as tx:
+        return {(row[0], row[1], row[2], row[3], row[4]) for row in tx.execute(asked)}
 
 
 def _draft_pairs(
@@ -108,17 +154,23 @@ def _draft_pairs(
         ("membership", contact, customer) for contact, customer in accounts.missing_memberships(ledger, flow)
     ]
     pairs += [("identity", contact, fold(email)) for contact, email in accounts.missing_identities(ledger, flow)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "kind": kind, "record_key": key, "other_key": other, "target": digest(fold(key), other),
             "operation": "add", "intended": "", "difference": {other: [None, True]},
         }
         for kind, key, other in pairs
     ]  # fmt: skip
-    for kind, key, other in pairs:
-        counts.setdefault(kind, Counter())["added"] += 1
-        hashes.append(digest(kind, key, other, "add"))
-    return changes.add_planned(ledger, flow, plan_id, rows, run)
+    refused = {kind: _refused_lately(ledger, flow, kind) for kind in {kind for kind, _, _ in pairs}}
+    fresh = []
+    for row in rows:
+        kind, key, other = row["kind"], row["record_key"], row["other_key"]
+        known = (key, other, "add", "", "") in refused[kind]
+        counts.setdefault(kind, Counter())["set_aside" if known else "added"] += 1
+        if not known:
+            hashes.append(digest(kind, key, other, "add"))
+            fresh.append(row)
+    return changes.add_planned(ledger, flow, plan_id, fresh, run)
 
 
 def settled(candidate: Candidate, decision: Settled, change_id: int | None = None) -> changes.Ended:

@@ -1,27 +1,29 @@
 """The exports: the backstop for missed webhooks, and the way back into the past.
 
 Live legs read on from their cursor to a little before now, and commit it with every page: downtime neither loses nor
-repeats. A run that is cleared reads the stretch it read before, and moves nothing. A window reads exactly its interval,
-through a cursor of its own.
+repeats. A run that is cleared reads the stretch it read before, and moves nothing; one that was cut short goes on.
+A window reads exactly its interval, through a cursor of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
-from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.ledger import Ledger, exports, tickets
 from airflow_provider_qadzd.ledger.exports import Window
-from airflow_provider_qadzd.ledger.store import epoch_of, iso
+from airflow_provider_qadzd.ledger.schema import inbox
+from airflow_provider_qadzd.ledger.store import chunks, epoch_of, iso
 from airflow_provider_qadzd.sync.receive import Stored, store_tickets, ticket_row
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import ExportPage, Row
 
 TICKETS, EVENTS = "tickets", "ticket_events"
+_IDS = 500
 SETTLE = 120.0
 """Seconds before now at which a read stops: Zendesk withholds the last minute of changes."""
 
@@ -52,7 +54,9 @@ def export_live(ledger: Ledger, account_id: int, client: ZendeskClient, run: Run
     def keep_tickets(tx: Connection, page: ExportPage) -> None:
         nonlocal repaired, rows, pages
         stored = _store_page(tx, ledger, account_id, page.rows)
-        moved = [(stored.rows[one], stored.before.get(one)) for one in sorted(stored.moved)]
+        # Those that a delivery still to be drained tells of get their event from it.
+        untold = stored.moved - _told_of(tx, account_id, sorted(stored.moved))
+        moved = [(stored.rows[one], stored.before.get(one)) for one in sorted(untold)]
         events = [tickets.event_of(row, _event_kind(row, before), "export") for row, before in moved]
         tickets.add_events(tx, ledger, account_id, events)
         repaired, rows, pages = repaired + len(moved), rows + len(page.rows), pages + 1
@@ -64,50 +68,89 @@ def export_live(ledger: Ledger, account_id: int, client: ZendeskClient, run: Run
         tickets.store_history(tx, account_id, map(_history_row, page.rows))
         history, pages = history + len(page.rows), pages + 1
 
-    _read_leg(ledger, account_id, TICKETS, run, until, lambda at: _ticket_page(client, at), keep_tickets)
-    _read_leg(ledger, account_id, EVENTS, run, until, lambda at: _event_page(client, at), keep_history)
+    legs = (
+        _Leg(ledger, account_id, TICKETS, run, lambda at: _ticket_page(client, at), keep_tickets),
+        _Leg(ledger, account_id, EVENTS, run, lambda at: _event_page(client, at), keep_history),
+    )
+    if all(leg.ended for leg in legs):
+        for leg in legs:
+            leg.read_again()
+        for leg in legs:
+            leg.forget_again()
+    for leg in legs:
+        if not leg.ended:
+            leg.read_on(until)
     return Exported(pages, rows, repaired, history)
 
 
-def _read_leg(
-    ledger: Ledger, account_id: int, leg: str, run: Run, until: float, page_at: Callable[[str], ExportPage],
-    keep: Callable[[Connection, ExportPage], None],
-) -> None:  # fmt: skip
-    before = exports.stretch_of(ledger, account_id, leg, run.dag_id, run.run_id)
-    if before is not None:
-        _read_again(ledger, *before, page_at, keep)
-    first = position = exports.position_of(ledger, account_id, leg)
-    if first is None or position is None:
-        raise FixFirst(
-            f"The {leg} export of this Zendesk account has no starting point.",
-            advice="Run the DAG qadzd_onboard once; it sets it.",
-        )
-    if before is not None:
-        first = before[0]
-    while not _too_recent(position, until):
-        page = page_at(position)
-        with ledger.writing() as tx:
-            keep(tx, page)
-            exports.move(tx, ledger, account_id, leg, page.cursor)
-            exports.extend_stretch(tx, account_id, leg, run.dag_id, run.run_id, first, page.cursor)
-        moved, position = page.cursor != position, page.cursor
-        if page.end_of_stream or not moved or _reaches(page, until):
-            return
+_GOES_ON = "goes on after "
+"""How the end of a run's stretch is written while the run has not ended; then it is a `start:` position."""
 
 
-def _read_again(
-    ledger: Ledger, first: str, last: str, page_at: Callable[[str], ExportPage],
-    keep: Callable[[Connection, ExportPage], None],
-) -> None:  # fmt: skip
-    """The stretch of an earlier try, from `first` until a page ends at or beyond `last`. No cursor moves."""
-    position = first
-    while position != last:
-        page = page_at(position)
-        with ledger.writing() as tx:
-            keep(tx, page)
-        if page.end_of_stream or page.cursor == position:
-            return
-        position = page.cursor
+class _Leg:
+    """One leg of one run: reads on, or reads again what the run read before it was cleared.
+
+    A try that was cut short goes on where it stopped, in both cases. The stretch begins where the run's first try did.
+    """
+
+    def __init__(
+        self, ledger: Ledger, account_id: int, name: str, run: Run, page_at: Callable[[str], ExportPage],
+        keep: Callable[[Connection, ExportPage], None],
+    ) -> None:  # fmt: skip
+        self._ledger, self._account_id, self._name, self._run = ledger, account_id, name, run
+        self._page_at, self._keep = page_at, keep
+        position = exports.position_of(ledger, account_id, name)
+        if position is None:
+            raise FixFirst(
+                f"The {name} export of this Zendesk account has no starting point.",
+                advice="Run the DAG qadzd_onboard once; it sets it.",
+            )
+        self._position = position
+        self._first, last = self._known(name) or (position, f"{_GOES_ON}0")
+        self.ended = exports.start_of(last) is not None
+        self._newest = float(last.removeprefix(_GOES_ON).removeprefix("start:"))
+
+    def read_on(self, until: float) -> None:
+        """Read to `until`, committing the cursor with each page."""
+        position, ended = self._position, False
+        while not ended:
+            page = None if _too_recent(position, until) else self._page_at(position)
+            with self._ledger.writing() as tx:
+                if page is not None:
+                    self._keep(tx, page)
+                    exports.move(tx, self._ledger, self._account_id, self._name, page.cursor or position)
+                    self._newest = max(self._newest, _newest(page))
+                ended = page is None or page.end_of_stream or page.cursor == position or self._newest > until
+                last = exports.start_position(self._newest) if ended else f"{_GOES_ON}{self._newest}"
+                self._remember(tx, self._name, last)
+            position = page.cursor if page is not None else position
+
+    def read_again(self) -> None:
+        """Read the run's stretch once more, from its first position to its newest change. No cursor moves."""
+        _, position = self._known(self._again) or ("", self._first)
+        over = self._newest == 0
+        while position and not over:
+            page = self._page_at(position)
+            over = page.end_of_stream or page.cursor == position or _newest(page) > self._newest
+            position = "" if over else page.cursor
+            with self._ledger.writing() as tx:
+                self._keep(tx, page)
+                self._remember(tx, self._again, position)
+
+    def forget_again(self) -> None:
+        """All legs have been read again: cleared once more, the run reads from its first position."""
+        with self._ledger.writing() as tx:
+            self._remember(tx, self._again, self._first)
+
+    @property
+    def _again(self) -> str:
+        return f"{self._name} again"
+
+    def _known(self, leg: str) -> tuple[str, str] | None:
+        return exports.stretch_of(self._ledger, self._account_id, leg, self._run.dag_id, self._run.run_id)
+
+    def _remember(self, tx: Connection, leg: str, last: str) -> None:
+        exports.extend_stretch(tx, self._account_id, leg, self._run.dag_id, self._run.run_id, self._first, last)
 
 
 def _too_recent(position: str, until: float) -> bool:
@@ -115,8 +158,18 @@ def _too_recent(position: str, until: float) -> bool:
     return start is not None and start > until
 
 
-def _reaches(page: ExportPage, until: float) -> bool:
-    return any(float(row.get("generated_timestamp") or 0) > until for row in page.rows[-1:])
+def _newest(page: ExportPage) -> float:
+    """When the newest change on the page was made, as exports count time; 0.0 for an empty page."""
+    return max((float(row.get("generated_timestamp") or row.get("timestamp") or 0) for row in page.rows), default=0.0)
+
+
+def _told_of(tx: Connection, account_id: int, ids: Sequence[int]) -> set[int]:
+    """Which of these tickets a delivery names that is still to be drained."""
+    pending = (inbox.c.account_id == account_id, inbox.c.inbox_state == "pending")
+    told: set[int] = set()
+    for some in chunks(ids, _IDS):
+        told.update(tx.execute(select(inbox.c.ticket_id).where(*pending, inbox.c.ticket_id.in_(some))).scalars())
+    return told
 
 
 def _ticket_page(client: ZendeskClient, position: str) -> ExportPage:
@@ -138,9 +191,16 @@ def export_window(
     """The tickets whose latest change lies in [starts, ends) (Unix seconds). An open window goes on where it stopped;
     a complete one, run again, starts again. The past makes no events: nobody waits for it.
     """
-    if ends > ledger.clock.time() - SETTLE:
+    settles = ends + SETTLE - ledger.clock.time()
+    if settles > SETTLE:
         raise FixFirst(
             f"The window {iso(starts)} to {iso(ends)} is not over yet.", advice="Export windows of the past only."
+        )
+    if settles > 0:
+        # A daily run starts at the very end of its interval.
+        raise TryLater(
+            f"The window {iso(starts)} to {iso(ends)} has just ended; Zendesk withholds the last minute of changes.",
+            wait=settles,
         )
     window = exports.window_of(ledger, account_id, TICKETS, iso(starts), iso(ends))
     if window is None or window.complete:
@@ -150,7 +210,8 @@ def export_window(
         inside = [row for row in page.rows if starts <= _changed(row) < ends]
         beyond = any(_changed(row) >= ends for row in page.rows)
         over = beyond or page.end_of_stream or page.cursor == window.position
-        window = Window(window.starts_at, window.ends_at, page.cursor, over, window.ticket_count + len(inside))
+        position = page.cursor or window.position
+        window = Window(window.starts_at, window.ends_at, position, over, window.ticket_count + len(inside))
         with ledger.writing() as tx:
             _store_page(tx, ledger, account_id, inside)
             exports.save_window(tx, ledger, account_id, TICKETS, window)

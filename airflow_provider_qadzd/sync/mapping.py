@@ -61,7 +61,9 @@ class Rules:
 def organization_of(customer: Customer, rules: Rules) -> Wanted:
     """The organization of a customer; `aside` says why there can be none."""
     name = " ".join(customer.name.split())
-    external_id = _filled(rules.organization, code=customer.code, shared_set=customer.shared_set, domain=customer.domain)
+    external_id = _filled(
+        rules.organization, code=customer.code, shared_set=customer.shared_set, domain=customer.domain
+    )
     body = {
         "name": name,
         "external_id": external_id,

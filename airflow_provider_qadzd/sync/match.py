@@ -1,4 +1,4 @@
-"""Which QAD customer a ticket belongs to. Pure: it is given what the links say and answers with a reason in any case."""
+"""Which QAD customer a ticket belongs to. Pure: given what the links say, it answers with a reason in any case."""
 
 from __future__ import annotations
 

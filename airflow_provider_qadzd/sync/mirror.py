@@ -6,37 +6,73 @@ overwrite a colleague's account. What we read back after a write goes into it at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import select
+
 from airflow_provider_qadzd.ledger import Ledger, accounts, exports
-from airflow_provider_qadzd.records import Kind, digest, fold
+from airflow_provider_qadzd.ledger.schema import link
+from airflow_provider_qadzd.records import Held, Kind, digest, fold
 from airflow_provider_qadzd.sync.mapping import MAPPED
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
-from airflow_provider_qadzd.zendesk.wire import ExportPage, flatten
+from airflow_provider_qadzd.zendesk.wire import PAGE, ExportPage, flatten
 
 SETTLE = 120.0
 """Seconds before now up to which exports are read: Zendesk withholds the last minute, and refuses to start in it."""
 
+CONFIRM_EVERY = 86_400.0
+"""Seconds after which linked organizations are asked for by id: the export is not known to tell of deleted ones."""
+
+_CONFIRMED = "organizations_confirmed"
 _LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"), ("mirror_users", "user"))
 
 
 def refresh_mirror(ledger: Ledger, account_id: int, client: ZendeskClient) -> dict[str, int]:
     """Read both exports on from where the last run stopped. How many rows of each came."""
-    counts = {}
+    counts: dict[str, int] = {}
     for leg, kind in _LEGS:
         counts[kind] = 0
         position = exports.position_of(ledger, account_id, leg) or exports.start_position(0)
         while True:
             page = _page(client, kind, position, ledger.clock.time() - SETTLE)
-            position = page.cursor if kind == "user" else exports.start_position(float(page.cursor))
+            if page.cursor:  # none: a stream begun with a start time had nothing yet
+                position = page.cursor if kind == "user" else exports.start_position(float(page.cursor))
             with ledger.writing() as tx:
                 accounts.save_mirror(tx, observed(account_id, kind, page.rows, ledger.clock.time()))
                 exports.move(tx, ledger, account_id, leg, position)
             counts[kind] += len(page.rows)
             if page.end_of_stream:
                 break
+    _confirm_organizations(ledger, account_id, client)
     return counts
+
+
+def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient) -> None:
+    """Once a day, ask for every linked organization: one that Zendesk leaves out was deleted."""
+    last = exports.start_of(exports.position_of(ledger, account_id, _CONFIRMED) or exports.start_position(0)) or 0
+    if ledger.clock.time() - last < CONFIRM_EVERY:
+        return
+    mine, after = (link.c.account_id == account_id, link.c.kind == "organization"), 0
+    asked = select(link.c.zendesk_id).where(*mine).order_by(link.c.zendesk_id).limit(PAGE)
+    while True:
+        with ledger.reading() as tx:
+            ids = list(tx.execute(asked.where(link.c.zendesk_id > after)).scalars())
+        if not ids:
+            break
+        observe(ledger, account_id, "organization", client.organizations.show_many(ids=ids), asked=ids)
+        after = ids[-1]
+    with ledger.writing() as tx:
+        exports.move(tx, ledger, account_id, _CONFIRMED, exports.start_position(ledger.clock.time()))
+
+
+def observe(
+    ledger: Ledger, account_id: int, kind: Kind, rows: Sequence[Mapping[str, Any]], asked: Iterable[int] = ()
+) -> None:  # fmt: skip
+    """Into the mirror with what Zendesk answered just now; ids that it was `asked` for and left out are gone."""
+    with ledger.writing() as tx:
+        accounts.save_mirror(tx, observed(account_id, kind, rows, ledger.clock.time()))
+        accounts.mark_gone(tx, account_id, kind, set(asked) - {int(row["id"]) for row in rows})
 
 
 def _page(client: ZendeskClient, kind: Kind, position: str, latest_start: float) -> ExportPage:
@@ -50,6 +86,15 @@ def _page(client: ZendeskClient, kind: Kind, position: str, latest_start: float)
 def observed(account_id: int, kind: Kind, rows: Iterable[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
     """Records as Zendesk sent them, as rows of the mirror. The digest covers the mapped fields, role and activity."""
     return [_row(account_id, kind, row, now) for row in rows]
+
+
+def held(kind: Kind, row: Mapping[str, Any]) -> Held:
+    """A record as Zendesk sent it, as decisions see it; whom it is linked to is not known here."""
+    seen = _row(0, kind, row, 0.0)
+    return Held(
+        seen["zendesk_id"], seen["fields"], seen["digest"], seen["active"], seen["external_folded"],
+        seen["email_folded"], seen["user_role"], seen["organization_id"],
+    )  # fmt: skip
 
 
 def _row(account_id: int, kind: Kind, row: Mapping[str, Any], now: float) -> dict[str, Any]:

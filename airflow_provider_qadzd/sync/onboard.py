@@ -1,4 +1,4 @@
-"""Getting a Zendesk account ready, once and again: our fields, the webhook, its secret in the vault, the export's start.
+"""Getting a Zendesk account ready, once and again: our fields, webhook, signing secret, the exports' start.
 
 Each step looks first and makes only what is missing, so a second run changes nothing. What a person in Zendesk must
 still do is told in the report.

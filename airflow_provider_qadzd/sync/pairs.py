@@ -2,27 +2,33 @@
 
 Both are only ever added here, and only remembered as ours when Zendesk's answer says that we made them; what was there
 before is adopted and stays when QAD no longer asks for it. Neither can be read in bulk: the user's own list tells.
+Staff, and users who are gone, get neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import Connection, and_, delete, func, select
 
-from airflow_provider_qadzd.errors import SetAside, TryLater
+from airflow_provider_qadzd.errors import FixFirst, SetAside, TryLater
 from airflow_provider_qadzd.ledger import Ledger, changes
 from airflow_provider_qadzd.ledger.changes import Change as Item
 from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import mirror, qad_contact_of
+from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, wanted
 from airflow_provider_qadzd.records import fold
+from airflow_provider_qadzd.sync.plan import STAFF
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
-from airflow_provider_qadzd.zendesk.wire import JobStatus
+from airflow_provider_qadzd.zendesk.wire import JobStatus, NotFound
 
 FEW = 3
 """Up to this many memberships go singly: a job costs a poll as well."""
+
+REFUSED = "refused_by_zendesk"
+"""How the detail begins of what is set aside because Zendesk refused it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,42 +39,72 @@ class Pairs:
     flow: Flow
     client: ZendeskClient
 
-    def first_organization(self, contact: str) -> int | None:
-        """The organization that a new user is created in, so that this membership costs no call of its own."""
+    def first_organizations(self, contacts: Sequence[str]) -> dict[str, int]:
+        """The organization that each new user is created in, so that this membership costs no call of its own.
+
+        It is the first one that the last complete read of contacts saw them in, if it has its record.
+        """
+        c, source_id = qad_contact_of.c, self.flow.source_id
+        latest = (
+            select(func.max(qad_read.c.read_id))
+            .where(qad_read.c.source_id == source_id, qad_read.c.kind == "contact", qad_read.c.complete.is_(True))
+            .scalar_subquery()
+        )
         asked = (
-            select(qad_contact_of.c.customer_key)
-            .where(qad_contact_of.c.source_id == self.flow.source_id, qad_contact_of.c.contact_key == contact)
-            .order_by(qad_contact_of.c.customer_key)
+            select(c.contact_key, link.c.zendesk_id)
+            .select_from(
+                qad_contact_of.join(link, and_(self._links("organization"), link.c.record_key == c.customer_key))
+            )
+            .join(mirror, and_(self._mirrored("organization"), mirror.c.active))
+            .where(c.source_id == source_id, c.contact_key.in_(contacts), c.last_read >= latest)
+            .order_by(c.contact_key, c.customer_key.desc())
         )
         with self.ledger.reading() as tx:
-            customers = list(tx.execute(asked).scalars())
-        linked = (changes.linked_id(self.ledger, self.flow, "organization", customer) for customer in customers)
-        return next((found for found in linked if found is not None), None)
+            return {contact: int(organization) for contact, organization in tx.execute(asked)}
+
+    def user_ids(self, items: Sequence[Item]) -> list[int]:
+        """The users that these are about, as far as they are linked."""
+        return sorted({user.zendesk_id for user in self._users(items).values()})
 
     def send(self, lease: changes.ApplierLease, items: Sequence[Item], run: str) -> int:
-        """Add what is not there yet. How many writes Zendesk took."""
-        if items[0].kind == "identity":
-            return sum(self._add_identity(lease, item, run) for item in items)
+        """Add what is not there yet. How many writes Zendesk took. The mirror has just been read for these users."""
+        users, organizations = self._users(items), self._organizations(items)
         missing: list[tuple[Item, int, int]] = []
         ended: list[Ended] = []
         for item in items:
-            user = changes.linked_id(self.ledger, self.flow, "user", item.record_key)
-            organization = changes.linked_id(self.ledger, self.flow, "organization", item.other_key)
-            if user is None or organization is None:
+            user, organization = users.get(item.record_key), organizations.get(item.other_key)
+            if user is None or (item.kind == "membership" and organization is None):
                 waits_for = "user" if user is None else "organization"
                 ended.append(_ended(item, "postponed", f"waits for its {waits_for}"))
-            elif self._default_organization(user) == organization:
-                ended.append(_ended(item, "membership_added", "with the user", linked=True))
+            elif not user.active:
+                ended.append(_ended(item, "set_aside", "user_deleted_in_zendesk"))
+            elif user.user_role in STAFF:
+                ended.append(_ended(item, "set_aside", f"is_{user.user_role}"))
+            elif item.kind == "membership" and user.organization_id == organization:
+                # A user of ours starts in its first organization; any other default was there before.
+                ours = user.last_outcome == "created" and not user.memberships
+                outcome, detail = ("membership_added", "with the user") if ours else ("adopted", "")
+                ended.append(_ended(item, outcome, detail, linked=True, ours=ours))
             else:
-                missing.append((item, user, organization))
+                missing.append((item, int(user.zendesk_id), organization or 0))
         self._settle(ended, run)
+        if items[0].kind == "identity":
+            return sum(self._add_identity(lease, item, user_id, run) for item, user_id, _ in missing)
         if len(missing) > FEW and items[0].attempts == 0:
             return self._add_many(lease, missing)
         return sum(self._add_membership(lease, *one, run) for one in missing)
 
     def look_for(self, items: Sequence[Item], job: JobStatus | None, run: str) -> None:
-        """Read the users' lists: what is there is over, what is not is planned again, singly."""
-        made = {row.id for row in job.results if row.ok} if job else set()
+        """What is there is over, what is not is planned again, singly.
+
+        Where every row of a job went well, all of them are there and ours: Zendesk refuses a membership that exists.
+        Else the users' lists tell.
+        """
+        rows = job.results if job else ()
+        if job and job.status == "completed" and len(rows) == len(items) and all(row.ok for row in rows):
+            self._settle([_ended(item, "membership_added", linked=True) for item in items], run)
+            return
+        made = {row.id for row in rows if row.ok}
         ended, again = [], []
         for item in items:
             found = self._present(item)
@@ -92,49 +128,54 @@ class Pairs:
         except TryLater as error:
             changes.not_answered(self.ledger, ids, error)
             raise
+        except FixFirst:
+            changes.plan_again(self.ledger, ids, singly=False)
+            raise
+        except SetAside:
+            changes.plan_again(self.ledger, ids, singly=True)
+            return 0
         changes.mark(self.ledger, ids, job_id=job.id)
         return 1
 
     def _add_membership(
         self, lease: changes.ApplierLease, item: Item, user: int, organization: int, run: str
     ) -> int:  # fmt: skip
-        changes.mark_sent(self.ledger, lease, [item.change_id])
-        try:
-            made = self.client.memberships.create(user, organization)
-        except TryLater as error:
-            changes.not_answered(self.ledger, [item.change_id], error)
-            raise
-        except SetAside as error:
-            found = self._present(item)
-            one = (
-                _ended(item, "set_aside", _told(error))
-                if found is None
-                else _ended(item, "adopted", linked=True, zendesk_id=found, ours=False)
-            )
-            self._settle([one], run)
-            return 0
-        self._settle([_ended(item, "membership_added", linked=True, zendesk_id=int(made["id"]))], run)
-        return 1
+        def add() -> int:
+            return int(self.client.memberships.create(user, organization)["id"])
 
-    def _add_identity(self, lease: changes.ApplierLease, item: Item, run: str) -> int:
-        user = changes.linked_id(self.ledger, self.flow, "user", item.record_key)
-        if user is None:
-            self._settle([_ended(item, "postponed", "waits for its user")], run)
-            return 0
+        return self._add(lease, item, add, "membership_added", "", run)
+
+    def _add_identity(self, lease: changes.ApplierLease, item: Item, user: int, run: str) -> int:
         found = self._present(item)
         if found is not None:
             self._settle([_ended(item, "adopted", linked=True, zendesk_id=found, ours=False)], run)
             return 0
+
+        def add() -> int:
+            return int(self.client.identities.create(user, item.other_key)["id"])
+
+        return self._add(lease, item, add, "updated", "email added", run)
+
+    def _add(
+        self, lease: changes.ApplierLease, item: Item, add: Callable[[], int], outcome: str, detail: str, run: str
+    ) -> int:  # fmt: skip
+        """One single call, its intent first and its outcome after. How many writes Zendesk took."""
         changes.mark_sent(self.ledger, lease, [item.change_id])
         try:
-            made = self.client.identities.create(user, item.other_key)
+            made = add()
         except TryLater as error:
             changes.not_answered(self.ledger, [item.change_id], error)
             raise
+        except FixFirst:
+            changes.plan_again(self.ledger, [item.change_id], singly=False)
+            raise
         except SetAside as error:
-            self._settle([_ended(item, "set_aside", _told(error))], run)
+            found = self._present(item)
+            refused = _ended(item, "set_aside", refusal(error))
+            there = _ended(item, "adopted", linked=True, zendesk_id=found, ours=False)
+            self._settle([refused if found is None else there], run)
             return 0
-        self._settle([_ended(item, "updated", "email added", linked=True, zendesk_id=int(made["id"]))], run)
+        self._settle([_ended(item, outcome, detail, linked=True, zendesk_id=made)], run)
         return 1
 
     def _present(self, item: Item) -> int | None:
@@ -142,23 +183,80 @@ class Pairs:
         user = changes.linked_id(self.ledger, self.flow, "user", item.record_key)
         if user is None:
             return None
-        if item.kind == "identity":
-            rows = self.client.identities.of_user(user)
-            return next((int(row["id"]) for row in rows if fold(row.get("value") or "") == item.other_key), None)
-        organization = changes.linked_id(self.ledger, self.flow, "organization", item.other_key)
-        rows = self.client.memberships.of_user(user)
-        return next((int(row["id"]) for row in rows if row["organization_id"] == organization), None)
+        try:
+            if item.kind == "identity":
+                rows = self.client.identities.of_user(user)
+                return next((int(row["id"]) for row in rows if fold(row.get("value") or "") == item.other_key), None)
+            organization = changes.linked_id(self.ledger, self.flow, "organization", item.other_key)
+            rows = self.client.memberships.of_user(user)
+            return next((int(row["id"]) for row in rows if row["organization_id"] == organization), None)
+        except NotFound:
+            return None
 
-    def _default_organization(self, user: int) -> int | None:
-        named = and_(mirror.c.account_id == self.flow.account_id, mirror.c.kind == "user", mirror.c.zendesk_id == user)
+    # -- what the ledger knows of them ---------------------------------------------------------------------------------
+
+    def _users(self, items: Sequence[Item]) -> dict[str, Any]:
+        """By contact: the linked user's id, activity, role, default organization, and how it and its links came."""
+        pair = link.alias()
+        memberships = (
+            select(func.count())
+            .where(
+                pair.c.flow_id == self.flow.flow_id, pair.c.kind == "membership",
+                pair.c.record_key == link.c.record_key,
+            )
+            .correlate(link)
+            .scalar_subquery()
+        )  # fmt: skip
+        of_record = and_(
+            wanted.c.flow_id == link.c.flow_id, wanted.c.kind == link.c.kind, wanted.c.record_key == link.c.record_key
+        )
+        asked = (
+            select(
+                link.c.record_key, link.c.zendesk_id, mirror.c.active, mirror.c.user_role, mirror.c.organization_id,
+                wanted.c.last_outcome, memberships.label("memberships"),
+            )
+            .select_from(link.join(mirror, self._mirrored("user")).join(wanted, of_record))
+            .where(self._links("user"), link.c.record_key.in_({item.record_key for item in items}))
+        )  # fmt: skip
         with self.ledger.reading() as tx:
-            found = tx.execute(select(mirror.c.organization_id).where(named)).scalar_one_or_none()
-        return None if found is None else int(found)
+            return {row.record_key: row for row in tx.execute(asked).all()}
+
+    def _organizations(self, items: Sequence[Item]) -> dict[str, int]:
+        keys = {item.other_key for item in items if item.kind == "membership"}
+        asked = select(link.c.record_key, link.c.zendesk_id).where(
+            self._links("organization"), link.c.record_key.in_(keys)
+        )
+        with self.ledger.reading() as tx:
+            return {key: int(zendesk_id) for key, zendesk_id in tx.execute(asked)}
+
+    def _links(self, kind: str) -> Any:
+        return and_(link.c.flow_id == self.flow.flow_id, link.c.kind == kind, link.c.other_key == "")
+
+    def _mirrored(self, kind: str) -> Any:
+        return and_(
+            mirror.c.account_id == self.flow.account_id, mirror.c.kind == kind, mirror.c.zendesk_id == link.c.zendesk_id
+        )
 
     def _settle(self, ended: Sequence[Ended], run: str) -> None:
         if ended:
             with self.ledger.writing() as tx:
                 changes.settle(tx, self.ledger, self.flow, ended, run)
+
+
+def forget_members(tx: Connection, flow: Flow, customers: Iterable[str]) -> None:
+    """The organizations of these customers are gone, and every membership in them with them."""
+    for customer in customers:
+        tx.execute(
+            delete(link).where(
+                link.c.flow_id == flow.flow_id, link.c.kind == "membership", link.c.other_key == customer
+            )
+        )
+
+
+def refusal(error: SetAside) -> str:
+    """Why Zendesk refused, by its codes alone."""
+    codes = ", ".join(f"{name} {code}" for name, code in error.facts.details)
+    return f"{REFUSED} {codes or error.facts.code}".strip()
 
 
 def _ended(
@@ -169,8 +267,3 @@ def _ended(
         item.kind, item.record_key, outcome, detail, other=item.other_key, change_id=item.change_id, linked=linked,
         zendesk_id=zendesk_id, ours=ours,
     )  # fmt: skip
-
-
-def _told(error: SetAside) -> str:
-    codes = ", ".join(f"{name} {code}" for name, code in error.facts.details)
-    return f"refused_by_zendesk {codes or error.facts.code}".strip()

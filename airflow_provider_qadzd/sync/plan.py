@@ -83,6 +83,9 @@ def _new_organization(c: Candidate) -> Decision:
 
 
 def _new_user(c: Candidate) -> Decision:
+    # A colleague reads this mailbox: nobody who shares it gets it.
+    if c.by_email is not None and c.by_email.role in STAFF:
+        return _of_holder(c, c.by_email, "email")
     # Several contacts share this mailbox: one user, that of the first of them; membership in each organization.
     if c.email_folded and c.email_first != c.key:
         return Settled("shared_with", c.email_first)
@@ -151,6 +154,6 @@ class Brake:
         allowed = max(self.floor, int(self.share * linked))
         if count > allowed:
             raise UnsafePlan(
-                f"The plan has {count} {what} of {linked} linked records; the brake allows {allowed}. Nothing was sent.",
+                f"The plan has {count} {what} of {linked} linked records; the brake allows {allowed}. Nothing is sent.",
                 advice="Look at the plan. If it is right, run once with the parameter release_brake set to true.",
             )

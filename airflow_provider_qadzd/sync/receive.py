@@ -68,8 +68,8 @@ def _drain_batch(
 ) -> Drained:
     readable = [row for row in pending if row.ticket_id is not None]
     poison = [row.delivery_id for row in pending if row.ticket_id is None]
+    now = ledger.clock.time()  # before asking: of two fetches of one version, the one asked for later is newer
     fetched, gone = _fetch(client, sorted({row.ticket_id for row in readable}))
-    now = ledger.clock.time()
     with ledger.writing() as tx:
         known = tickets.known_tickets(tx, account_id, sorted(gone))
         rows = [ticket_row(one, now) for one in fetched]
@@ -100,7 +100,9 @@ def _fetch(client: ZendeskClient, ids: Sequence[int]) -> tuple[list[Mapping[str,
 # -- a ticket ----------------------------------------------------------------------------------------------------------
 
 
-def ticket_row(sent: Mapping[str, Any], fetched_epoch: float, metric: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def ticket_row(
+    sent: Mapping[str, Any], fetched_epoch: float, metric: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """A ticket as Zendesk sent it, as the ledger keeps it: never its description."""
     updated_at = sent.get("updated_at") or ""
     version = sent.get("generated_timestamp") or (epoch_of(updated_at) if updated_at else 0)
@@ -200,7 +202,7 @@ def _matches(tx: Connection, account_id: int, rows: Sequence[Mapping[str, Any]])
     return found
 
 
-# -- when links appear or move ------------------------------------------------------------------------------------------
+# -- when links appear or move -----------------------------------------------------------------------------------------
 
 
 def match_again(ledger: Ledger, account_id: int) -> int:

@@ -23,7 +23,6 @@ class Line:
 
     requests: int = 0
     answers: int = 0
-    callers: set[str] = field(default_factory=set)
     deviations: set[Deviation] = field(default_factory=set)
     absent: bool = False
 
@@ -48,7 +47,6 @@ def judged(document: Document, exchanges: list[Exchange]) -> dict[str, Line]:
         request, answer = exchange.request, exchange.answer
         operation = document.operation(request)
         line = lines[operation or f"{request.method} {_family(request.path_url)}"]
-        line.callers.add(exchange.caller)
         line.absent = operation is None
         if operation is None:
             continue

@@ -37,9 +37,8 @@ CALLBACK = "http://127.0.0.1:9/callback"
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request as it was sent, its answer, and the client's method behind it."""
+    """One request as it was sent, and its answer."""
 
-    caller: str
     request: requests.PreparedRequest
     answer: requests.Response
 
@@ -50,7 +49,6 @@ class Record:
 
     exchanges: list[Exchange] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
-    caller: str = "oauth"
 
 
 class Recorder(HTTPAdapter):
@@ -63,7 +61,7 @@ class Recorder(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         answer = super().send(request, *args, **kwargs)
         _ = answer.content
-        self._record.exchanges.append(Exchange(self._record.caller, request.copy(), answer))
+        self._record.exchanges.append(Exchange(request.copy(), answer))
         return answer
 
 
@@ -77,7 +75,6 @@ class Watched:
         return partial(self._call, f"{self._name}.{method}", getattr(self._group, method))
 
     def _call(self, caller: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._record.caller = caller
         self._record.called.add(caller)
         return method(*args, **kwargs)
 
@@ -102,12 +99,12 @@ class Driver:
             if not method.startswith("_") and callable(getattr(group, method))
         }
 
-    def ended(self, job: JobStatus) -> JobStatus:
-        """The job once it has ended; seen on its way too."""
+    def ended(self, job: JobStatus) -> None:
+        """Look at the job, and at all jobs, until it has ended."""
         for _ in range(200):
             [seen] = self.jobs.show_many([job.id])
             if seen.done:
-                return JobStatus(seen.id, seen.status, seen.job_type, seen.total, seen.results)
+                return
             self.jobs.list_open()
             self.sandbox.post_control("clock", {"advance": 1})
         raise RuntimeError(f"the job {job.id} does not end")

@@ -133,12 +133,15 @@ def test_a_connection_is_authorized_at_a_terminal(
     command = [str(AIRFLOW), "qadzd", "connect", "zendesk_connect"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        line = next(line for line in process.stdout if line.startswith("Open this address"))
-        stranger = requests.get(f"{redirect}?code=x&state=guessed", timeout=10)
-        assert stranger.status_code == 400
-        requests.get(line.split(": ", 1)[1].strip(), timeout=10)
-        rest = process.stdout.read()
-        code = process.wait(60)
+        try:
+            line = next(line for line in process.stdout if line.startswith("Open this address"))
+            stranger = requests.get(f"{redirect}?code=x&state=guessed", timeout=10)
+            requests.get(line.split(": ", 1)[1].strip(), timeout=10)
+            rest = process.stdout.read()
+            code = process.wait(60)
+        finally:
+            process.kill()
+    assert stranger.status_code == 400
     if denied:
         assert code != 0
         assert "did not give consent: access_denied" in rest

@@ -128,3 +128,16 @@ def test_no_secret_reaches_a_log(sandbox: Sandbox, caplog: pytest.LogCaptureFixt
     token = hook.token_source.access_token()
     for secret in (token, "Bearer ", "client_secret", "password="):
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("allowed", [False, True], ids=["refused", "allowed"])
+def test_plain_http_to_another_machine_must_be_allowed(
+    allowed: bool, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Zendesk over plain http is refused unless it is this machine or the connection says so."""
+    monkeypatch.setenv("AIRFLOW_CONN_ZENDESK_DEFAULT", zendesk_connection("http://sandbox:8090", allow_http=allowed))
+    if allowed:
+        assert ZendeskHook().account.base_url == "http://sandbox:8090"
+    else:
+        with pytest.raises(FixFirst, match="not usable"):
+            _ = ZendeskHook().account

@@ -218,6 +218,22 @@ def test_memberships_are_made_in_bulk_and_the_default_moves(zendesk: Client) -> 
     assert zendesk.get(f"/api/v2/users/{ana}").json()["user"]["organization_id"] == one
 
 
+def test_a_users_memberships_begin_with_the_default_one(zendesk: Client) -> None:
+    """The default comes first, the others by name of the organization, over pages as in one list."""
+    homes = {name: organization(zendesk, name)["id"] for name in ("Cedar", "Birch", "Dogwood", "Alder")}
+    ana = user(zendesk, "Ana", organization_id=homes["Cedar"])["id"]
+    rows = [{"user_id": ana, "organization_id": homes[name]} for name in ("Birch", "Dogwood", "Alder")]
+    zendesk.job(zendesk.post("/api/v2/organization_memberships/create_many", {"organization_memberships": rows}))
+    path, seen, after = f"/api/v2/users/{ana}/organization_memberships", [], {}
+    for _ in range(2):
+        page = zendesk.get(path, **{"page[size]": 3}, **after).json()
+        seen += [row["organization_name"] for row in page["organization_memberships"]]
+        after = {"page[after]": page["meta"]["after_cursor"]}
+    assert seen == ["Cedar", "Alder", "Birch", "Dogwood"]
+    assert page["meta"]["has_more"] is False
+    assert [row["organization_name"] for row in zendesk.get(path).json()["organization_memberships"]] == seen
+
+
 def test_ending_a_membership_unties_the_open_tickets(sandbox: Sandbox, zendesk: Client) -> None:
     """The user's open tickets lose the organization with the membership."""
     home = organization(zendesk, "Home")["id"]

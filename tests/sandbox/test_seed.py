@@ -84,6 +84,13 @@ def test_tickets_are_recent_and_mixed(seen: dict[str, Any]) -> None:
     assert {"new", "open", "pending", "hold", "solved", "closed"} <= set(statuses)
 
 
+def test_no_second_is_crowded() -> None:
+    """However many tickets there are, an export by time always gets past a second."""
+    store = State(Size(50, 100, 3000), NOW).zendesk
+    for table in (store.tickets, store.ticket_events):
+        assert max(Counter(second for second, _ in table.times).values()) < 20
+
+
 def test_nothing_invented_can_be_reached(seen: dict[str, Any]) -> None:
     """Every address in the seed ends in a name that is reserved for examples."""
     rows = [*seen["qad"]["contacts"], *seen["qad"]["customers"], *seen["users"]]

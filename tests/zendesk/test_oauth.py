@@ -13,14 +13,8 @@ from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
 from airflow_provider_qadzd.records import Lease, Token
 from airflow_provider_qadzd.settings import settings_from
 from airflow_provider_qadzd.zendesk import oauth
-from airflow_provider_qadzd.zendesk.oauth import (
-    ApiToken,
-    OAuthClient,
-    TokenSource,
-    ZendeskAuth,
-    ZendeskSettings,
-    base_url_of,
-)
+from airflow_provider_qadzd.zendesk.connection import ZendeskSettings, base_url_of
+from airflow_provider_qadzd.zendesk.oauth import ApiToken, OAuthClient, TokenSource, ZendeskAuth
 from tests.zendesk.fakes import BASE_URL, Answers, FakeClock, MemoryTokens, answer, session_of
 
 MACHINE = OAuthClient(BASE_URL, "qadzd", "client-secret", where="connection zendesk_default")

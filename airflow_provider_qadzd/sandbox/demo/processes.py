@@ -97,7 +97,7 @@ class Service:
         kept = self.log.read_text(errors="replace").splitlines()[-lines:]
         return "\n".join([f"The end of {self.log}:", *(f"  | {line}" for line in kept)])
 
-    def stop(self, patience: float = 15.0) -> None:
+    def stop(self, patience: float = 10.0) -> None:
         """Ask it to end, then insist, until nothing of its session is left."""
         process = self._process
         if process is None:

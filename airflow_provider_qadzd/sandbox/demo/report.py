@@ -54,7 +54,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the demo did, that a comparison must know: the events it dropped, and the run that was to write nothing."""
+    """What the demo did, that a comparison must know: the events it dropped, and what later runs wrote."""
 
     staff_before: Mapping[int, str]
     tickets_since: float
@@ -62,9 +62,9 @@ class Asked:
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     repeated: frozenset[str] = frozenset()
-    second_run_writes: int = 0
-    second_run_changes: int = 0
-    second_run_says: int = 0
+    later_writes: int = 0
+    later_changes: int = 0
+    later_says: int = 0
 
 
 def read_ledger(path: Path) -> Kept:
@@ -115,7 +115,7 @@ def compare(state: Mapping[str, Any], stats: Mapping[str, Any], kept: Kept, aske
         *_staff_lines(state, stats, kept, asked),
         *_ticket_lines(seen, kept),
         *_event_lines(stats, kept, asked),
-        _second_run_line(asked),
+        _later_line(asked),
     ]
 
 
@@ -133,7 +133,7 @@ def _contact_lines(seen: Expected, kept: Kept) -> Iterable[Line]:
     yield _by_key("users of contacts", seen.users, kept.users)
     told = "; ".join(f"{key} uses the mailbox of {other}" for key, other in sorted(kept.shared.items()))
     yield _by_key("  contacts who share a user", seen.shared, kept.shared, note=told)
-    told = "; ".join(f"{key}: {why}" for key, why in sorted(aside.items()))
+    told = "; ".join(f"{key}: {why.replace('_', ' ')}" for key, why in sorted(aside.items()))
     yield _by_key("  contacts set aside", seen.contacts_aside, aside, note=told)
     pairs = dict.fromkeys(kept.memberships, True)
     yield _by_key("memberships that QAD asks for", dict.fromkeys(seen.memberships_asked, True), pairs)
@@ -208,16 +208,16 @@ def _event_lines(stats: Mapping[str, Any], kept: Kept, asked: Asked) -> Iterable
     yield _by_key("ticket events drained", accepted, dict.fromkeys(kept.drained, True), tuple(left))
 
 
-def _second_run_line(asked: Asked) -> Line:
+def _later_line(asked: Asked) -> Line:
     wrong = []
-    if asked.second_run_writes:
-        wrong.append(f"the sandbox counted {asked.second_run_writes} writes")
-    if asked.second_run_changes:
-        wrong.append(f"the ledger planned {asked.second_run_changes} changes")
-    if asked.second_run_says:
-        wrong.append(f"the run itself says {asked.second_run_says}")
+    if asked.later_writes:
+        wrong.append(f"the sandbox counted {asked.later_writes} writes")
+    if asked.later_changes:
+        wrong.append(f"the ledger planned {asked.later_changes} changes")
+    if asked.later_says:
+        wrong.append(f"the runs themselves say {asked.later_says}")
     return Line(
-        "Zendesk writes of a scheduled second run", str(asked.second_run_writes), str(asked.second_run_changes),
+        "Zendesk writes after the first run", str(asked.later_writes), str(asked.later_changes),
         tuple(wrong),
     )  # fmt: skip
 

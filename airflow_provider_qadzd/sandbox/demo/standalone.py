@@ -24,7 +24,6 @@ from .processes import Failed, Progress, Service
 
 USER = "admin"
 PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-IN_WORDS = {None: "to come", "up_for_retry": "waits to try again", "deferred": "waits in the triggerer"}
 DAGS = ("qadzd_onboard", "qadzd_sync_accounts", "qadzd_export_tickets", "qadzd_ticket_history", "qadzd_ticket_events")
 
 
@@ -163,68 +162,6 @@ class Airflow:
         if not answer.ok:
             raise Failed(f"Airflow refused the demo's login with {answer.status_code}.")
         self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-
-    def unpause(self, dag_id: str) -> None:
-        """Let the DAG run by its schedule."""
-        self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
-
-    def trigger(self, dag_id: str, run_id: str, **dates: str | None) -> str:
-        """Make a run. Without dates it has none; a run of that id that is there already is taken as this one."""
-        body = {"dag_run_id": run_id, "logical_date": None, **dates}
-        self.call("POST", f"/dags/{dag_id}/dagRuns", body, also=409)
-        return run_id
-
-    def finish(self, dag_id: str, run_id: str, seconds: float = 240) -> dict[str, Any]:
-        """Wait until the run has succeeded with all its tasks. Failed, with the failing task's log, if it has not."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}"
-
-        def ask() -> tuple[dict[str, Any] | None, str]:
-            run = self.call("GET", path)
-            tasks = self.call("GET", f"{path}/taskInstances")["task_instances"]
-            states = {row["task_id"]: row["state"] for row in tasks}
-            if run["state"] == "failed":
-                raise Failed(f"The run {run_id} of {dag_id} failed.\n{self._why(path, tasks)}")
-            if run["state"] != "success":
-                told = [f"{name} {IN_WORDS.get(state, state)}" for name, state in sorted(states.items())]
-                return None, ", ".join(told) or run["state"]
-            # A run before the DAG's start date is called a success without having done anything.
-            if not states or set(states.values()) - {"success", "skipped"} or "success" not in states.values():
-                raise Failed(f"The run {run_id} of {dag_id} is over, but its tasks are {states}.")
-            return run, ""
-
-        try:
-            return self.progress.until(f"{dag_id}", ask, seconds)
-        except Failed as error:
-            tasks = self.call("GET", f"{path}/taskInstances")["task_instances"]
-            retried = [row for row in tasks if row["state"] == "up_for_retry"]
-            raise Failed(f"{error}\n{self._why(path, retried)}") from None if retried else error
-
-    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """What the task returned."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-        value = self.call("GET", path, query={"stringify": False})["value"]
-        return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
-
-    def _why(self, path: str, tasks: list[dict[str, Any]]) -> str:
-        failed = [row for row in tasks if row["state"] in ("failed", "up_for_retry")]
-        return "\n".join(self._log_tail(path, row) for row in failed)
-
-    def _log_tail(self, path: str, task: dict[str, Any], lines: int = 25) -> str:
-        name, tried = task["task_id"], max(int(task["try_number"]), 1)
-        log = (
-            self.call("GET", f"{path}/taskInstances/{name}/logs/{tried}", query={"full_content": True}, also=404) or {}
-        )
-        told = [_log_line(entry) for entry in log.get("content") or []]
-        every = [line for whole in told for line in whole.splitlines()]
-        kept = [line for line in every if not line.startswith("::")][-lines:]
-        return "\n".join([f"The end of the log of task {name}, try {tried}:", *(f"  | {line}" for line in kept)])
-
-
-def _log_line(entry: Any) -> str:
-    if not isinstance(entry, dict):
-        return str(entry)
-    causes = [f"{one.get('exc_type')}: {one.get('exc_value')}" for one in entry.get("error_detail") or []]
-    return "\n".join([str(entry.get("event", "")), *causes])
 
 
 def _after(seconds: float) -> Callable[[], tuple[bool | None, str]]:

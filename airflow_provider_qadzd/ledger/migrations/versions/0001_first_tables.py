@@ -99,8 +99,8 @@ def upgrade() -> None:
         "qadzd_change_item",
         ["account_id", "kind", "target"],
         unique=True,
-        sqlite_where=sa.text("change_state <> 'done'"),
-        postgresql_where=sa.text("change_state <> 'done'"),
+        sqlite_where=sa.text("change_state<>'done'"),
+        postgresql_where=sa.text("change_state<>'done'"),
     )
     op.create_table(
         "qadzd_credential",
@@ -579,9 +579,9 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        op.f("qadzd_wanted_flow_id_kind_external_folded"),
+        op.f("qadzd_wanted_flow_id_kind_external_folded_record_key"),
         "qadzd_wanted",
-        ["flow_id", "kind", "external_folded"],
+        ["flow_id", "kind", "external_folded", "record_key"],
         unique=False,
     )
     op.create_index(

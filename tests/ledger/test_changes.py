@@ -1,0 +1,319 @@
+"""A change from plan to outcome, the link and the audit that outcomes leave, and who may apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from airflow_provider_qadzd.errors import TryLater
+from airflow_provider_qadzd.ledger import Ledger, changes
+from airflow_provider_qadzd.ledger.changes import Change, Ended
+from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, link, wanted
+from tests.conftest import SetClock
+from tests.ledger.rows import a_change, a_flow, a_wanted, an_end, found, plan_changes, settle, want
+
+
+def items(ledger: Ledger) -> list[Change]:
+    """All changes, oldest first."""
+    with ledger.reading() as tx:
+        return list(tx.execute(select(change_item).order_by(change_item.c.change_id)).all())
+
+
+def audit(ledger: Ledger) -> list[tuple[str, str, dict[str, Any]]]:
+    """Key, event and detail of every audit entry."""
+    with ledger.reading() as tx:
+        a = audit_entry.c
+        return [
+            (row[0], row[1], row[2]) for row in tx.execute(select(a.record_key, a.event, a.detail).order_by(a.audit_id))
+        ]
+
+
+def send(ledger: Ledger, account_id: int, *ids: int, job: str = "") -> None:
+    """Mark these as sent, by a run that may."""
+    changes.mark_sent(ledger, changes.take_applier(ledger, account_id, "run", 300), ids)
+    if job:
+        changes.mark(ledger, ids, job_id=job)
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_has_one_open_change(ledger: Ledger) -> None:
+    """What has an open change is left out of a plan, within it too, until that change is over."""
+    flow = a_flow(ledger)
+    assert plan_changes(ledger, flow, a_change("C1"), a_change("C2"), a_change("C2"), a_change("c1")) == 2
+    assert plan_changes(ledger, flow, a_change("C1"), a_change("C1", "user")) == 1
+    first = items(ledger)[0]
+    want(ledger, flow, a_wanted(first.record_key))
+    settle(ledger, flow, Ended("organization", first.record_key, "created", change_id=first.change_id))
+    assert plan_changes(ledger, flow, a_change("C1"), a_change("C2")) == 1
+    assert plan_changes(ledger, flow) == 0
+
+
+def test_two_planners_at_once_open_one_change(open_ledger: Callable[[], Ledger]) -> None:
+    """However many plan the same records, in whatever order, each has one open change and nobody fails."""
+    ledgers = [open_ledger() for _ in range(4)]
+    flow = a_flow(ledgers[0])
+    rows = [a_change(f"C{n:03d}") for n in range(200)]
+    orders = [rows, rows[::-1], rows, rows[::-1]]
+    with ThreadPoolExecutor(4) as threads:
+        added = list(threads.map(lambda one, order: plan_changes(one, flow, *order), ledgers, orders))
+    assert sum(added) == len(items(ledgers[0])) == 200
+
+
+def test_a_new_plan_supersedes_what_was_not_sent(ledger: Ledger) -> None:
+    """What was planned is over; what was sent or lost stays open; another flow's changes stay."""
+    flow = a_flow(ledger)
+    other = a_flow(ledger, "other", zendesk="https://other.zendesk.com")
+    plan_changes(ledger, flow, *(a_change(f"C{n}") for n in range(3)))
+    plan_changes(ledger, other, a_change("C0"))
+    ids = [item.change_id for item in items(ledger)]
+    send(ledger, flow.account_id, ids[0], ids[1])
+    changes.mark(ledger, [ids[1]], change_state="unknown")
+    changes.supersede_planned(ledger, flow)
+    states = [(item.change_state, item.outcome) for item in items(ledger)]
+    assert states == [("sent", ""), ("unknown", ""), ("done", "superseded"), ("planned", "")]
+    assert [item.change_id for item in changes.in_flight(ledger, flow)] == ids[:2]
+    assert changes.in_flight(ledger, flow, "user") == []
+
+
+def test_planned_changes_come_alike(ledger: Ledger) -> None:
+    """A batch is of one kind and one operation, oldest first; those to be sent singly come by themselves."""
+    flow = a_flow(ledger)
+    plan_changes(
+        ledger, flow, a_change("C1"), a_change("C2", operation="update", zendesk_id=7), a_change("C3"),
+        a_change("P1", "user"), a_change("C4"),
+    )  # fmt: skip
+
+    def keys(limit: int = 100) -> list[str]:
+        return [item.record_key for item in changes.planned(ledger, flow, "organization", limit)]
+
+    assert keys() == ["C1", "C3", "C4"]
+    assert keys(2) == ["C1", "C3"]
+    changes.plan_again(ledger, [items(ledger)[2].change_id], singly=True)
+    assert keys() == ["C1", "C4"]
+    changes.supersede_planned(ledger, flow)
+    assert keys() == []
+
+
+# -- a change's life ---------------------------------------------------------------------------------------------------
+
+
+def test_a_change_from_plan_to_outcome(ledger: Ledger, clock: SetClock) -> None:
+    """planned, sent with its time, its job once known, unknown once the answer is lost, done with its outcome."""
+    flow = a_flow(ledger)
+    want(ledger, flow, a_wanted("C1"))
+    plan_changes(ledger, flow, a_change("C1", fingerprint="planned"))
+    (item,) = items(ledger)
+    lease = changes.take_applier(ledger, flow.account_id, "run", 300)
+    changes.mark_sent(ledger, lease, [item.change_id], {item.change_id: "wanted now"})
+    changes.mark(ledger, [item.change_id], job_id="job-1")
+    (sent,) = items(ledger)
+    assert (sent.change_state, sent.job_id, sent.sent_epoch) == ("sent", "job-1", clock.time())
+    assert sent.fingerprint == "wanted now"
+    changes.not_answered(ledger, [item.change_id], TryLater("lost", unanswered=True))
+    assert items(ledger)[0].change_state == "unknown"
+    settle(ledger, flow, an_end("organization", "C1", 7, change_id=item.change_id, fingerprint="wanted now"))
+    (done,) = items(ledger)
+    assert (done.change_state, done.outcome, done.zendesk_id) == ("done", "created", 7)
+    assert done.ended_at == ledger.now()
+
+
+def test_what_was_turned_away_is_planned_again(ledger: Ledger) -> None:
+    """A request that cannot have acted is as if it had not been sent."""
+    flow = a_flow(ledger)
+    plan_changes(ledger, flow, a_change("C1"))
+    (item,) = items(ledger)
+    send(ledger, flow.account_id, item.change_id, job="job-1")
+    changes.not_answered(ledger, [item.change_id], TryLater("busy"))
+    (again,) = items(ledger)
+    assert (again.change_state, again.job_id, again.attempts) == ("planned", "", 0)
+
+
+def test_what_a_newer_plan_took_back_is_not_sent(ledger: Ledger) -> None:
+    """A change that was superseded meanwhile refuses the whole send, and none of it is marked."""
+    flow = a_flow(ledger)
+    plan_changes(ledger, flow, a_change("C1"), a_change("C2"))
+    first, second = (item.change_id for item in items(ledger))
+    changes.mark(ledger, [second], change_state="done", outcome="superseded")
+    with pytest.raises(TryLater, match="newer plan"):
+        send(ledger, flow.account_id, first, second)
+    assert [item.change_state for item in items(ledger)] == ["planned", "done"]
+
+
+def test_outcomes_of_a_plan(ledger: Ledger, clock: SetClock) -> None:
+    """A plan's own changes count, open ones as postponed, and earlier ones that ended since it was made."""
+    flow = a_flow(ledger)
+    want(ledger, flow, *(a_wanted(f"C{n}") for n in range(4)))
+    plan_changes(ledger, flow, a_change("C0"), a_change("C1"))
+    ids = [item.change_id for item in items(ledger)]
+    settle(ledger, flow, an_end("organization", "C0", 7, change_id=ids[0]))
+    clock.sleep(60)
+    plan_id = changes.new_plan(ledger, flow, "later")
+    changes.add_planned(ledger, flow, plan_id, [a_change("C2"), a_change("C3")], "later")
+    ids = [item.change_id for item in items(ledger)]
+    settle(
+        ledger, flow, an_end("organization", "C1", 8, change_id=ids[1]),
+        an_end("organization", "C2", 9, "adopted", change_id=ids[2]),
+    )  # fmt: skip
+    counts = changes.outcomes_of(ledger, flow, plan_id)
+    assert counts == {"organization": {"created": 1, "adopted": 1, "postponed": 1}}
+
+
+# -- outcomes ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_outcome_leaves_a_link_and_a_memory(ledger: Ledger) -> None:
+    """The link holds what was written and what was there, the record remembers its outcome, the audit what changed."""
+    flow = a_flow(ledger)
+    row = a_wanted("C1")
+    want(ledger, flow, row)
+    settle(ledger, flow, an_end("organization", "C1", 7, fingerprint=row.fingerprint, difference={"name": [None, "A"]}))
+    with ledger.reading() as tx:
+        stored = tx.execute(select(link)).one()
+        remembered = tx.execute(select(wanted.c.last_outcome)).scalar_one()
+    assert (stored.zendesk_id, stored.fingerprint, stored.current_digest) == (7, row.fingerprint, "there")
+    assert (stored.body, stored.ours, remembered) == (dict(row.body), True, "created")
+    assert changes.linked_id(ledger, flow, "organization", "C1") == 7
+    assert changes.linked_id(ledger, flow, "organization", "C2") is None
+    assert audit(ledger) == [("C1", "created", {"zendesk_id": 7, "changed": {"name": [None, "A"]}})]
+
+
+def test_a_link_does_not_claim_what_was_not_written(ledger: Ledger) -> None:
+    """If what is wanted has moved since it was sent, the link has no body, and the record differs at once."""
+    flow = a_flow(ledger)
+    want(ledger, flow, a_wanted("C1"))
+    settle(ledger, flow, an_end("organization", "C1", 7, fingerprint="sent before it moved"))
+    with ledger.reading() as tx:
+        assert tx.execute(select(link.c.body)).scalar_one() == {}
+    assert [candidate.key for candidate in found(ledger, flow)] == ["C1"]
+
+
+def test_linking_again_keeps_since_when_and_whose(ledger: Ledger, clock: SetClock) -> None:
+    """A record that was recreated has a new id, and a link as old as before."""
+    flow = a_flow(ledger)
+    settle(ledger, flow, an_end("membership", "P1", 7, "adopted", other="C1", ours=False))
+    since = ledger.now()
+    clock.sleep(60)
+    settle(ledger, flow, an_end("membership", "P1", 8, other="C1"))
+    with ledger.reading() as tx:
+        row = tx.execute(select(link)).one()
+    assert (row.zendesk_id, row.linked_at, row.ours) == (8, since, False)
+
+
+def test_the_audit_tells_only_news(ledger: Ledger) -> None:
+    """The same outcome of the same record is told once, unless a change was made for it; unchanged never."""
+    flow = a_flow(ledger)
+    want(ledger, flow, a_wanted("C1"))
+    for detail in ("name taken", "name taken", "no name"):
+        settle(ledger, flow, Ended("organization", "C1", "set_aside", detail))
+    settle(ledger, flow, an_end("organization", "C1", 7, "unchanged"))
+    settle(ledger, flow)
+    plan_changes(ledger, flow, a_change("C1", operation="update"))
+    (item,) = items(ledger)
+    settle(ledger, flow, Ended("organization", "C1", "set_aside", "no name", change_id=item.change_id))
+    events = [(event, detail.get("detail")) for _, event, detail in audit(ledger)]
+    assert events == [("set_aside", "name taken"), ("set_aside", "no name"), ("set_aside", "no name")]
+
+
+def test_many_outcomes_at_once(ledger: Ledger) -> None:
+    """A batch larger than one query's list is written whole."""
+    flow = a_flow(ledger)
+    keys = [f"C{n:04d}" for n in range(1200)]
+    want(ledger, flow, *(a_wanted(key) for key in keys))
+    plan_changes(ledger, flow, *(a_change(key) for key in keys))
+    ended = [
+        an_end("organization", item.record_key, 1000 + item.change_id, change_id=item.change_id)
+        for item in items(ledger)
+    ]
+    settle(ledger, flow, *ended)
+    assert {item.outcome for item in items(ledger)} == {"created"}
+    assert [key for key, _, _ in audit(ledger)] == keys
+    assert changes.linked_id(ledger, flow, "organization", keys[-1]) == ended[-1].zendesk_id
+
+
+def test_a_zendesk_id_has_one_key(ledger: Ledger) -> None:
+    """Who has it keeps it, and of two new ones the lowest folded key; the others are set aside, naming the holder."""
+    flow = a_flow(ledger)
+    want(ledger, flow, *(a_wanted(key) for key in ("B", "a", "c")))
+    settle(ledger, flow, an_end("organization", "B", 7), an_end("organization", "a", 7), an_end("user", "c", 7))
+    settle(ledger, flow, an_end("organization", "c", 7), an_end("organization", "a", 7, "updated"))
+    told = [(key, event, detail.get("detail")) for key, event, detail in audit(ledger)]
+    assert told == [
+        ("a", "created", None),
+        ("B", "set_aside", "7_held_by a"),
+        ("c", "created", None),
+        ("a", "updated", None),
+        ("c", "set_aside", "7_held_by a"),
+    ]
+
+
+# -- who may apply -----------------------------------------------------------------------------------------------------
+
+
+def test_one_run_applies_to_an_account(ledger: Ledger, clock: SetClock) -> None:
+    """Another owner waits while the lease lasts, and takes it over once it has lapsed or was given back."""
+    first = changes.take_applier(ledger, 1, "run 1", 300)
+    with pytest.raises(TryLater, match="run 1") as told:
+        changes.take_applier(ledger, 1, "run 2", 300)
+    assert told.value.wait == 60
+    changes.take_applier(ledger, 2, "run 2", 300)
+    clock.sleep(299.5)
+    with pytest.raises(TryLater) as told:
+        changes.take_applier(ledger, 1, "run 2", 300)
+    assert told.value.wait == 1
+    clock.sleep(0.5)
+    second = changes.take_applier(ledger, 1, "run 2", 300)
+    changes.end_applier(ledger, first)
+    with pytest.raises(TryLater):
+        changes.take_applier(ledger, 1, "run 1", 300)
+    changes.end_applier(ledger, second)
+    assert changes.take_applier(ledger, 1, "run 1", 300).version > second.version
+
+
+@pytest.mark.parametrize("owner", ["run 2", "run 1"], ids=["another run", "a second try of the same run"])
+def test_a_send_under_a_lost_lease_is_refused(ledger: Ledger, clock: SetClock, owner: str) -> None:
+    """Whoever was overtaken sends nothing more, and nothing is marked as sent."""
+    flow = a_flow(ledger)
+    plan_changes(ledger, flow, a_change("C1"))
+    (item,) = items(ledger)
+    lost = changes.take_applier(ledger, flow.account_id, "run 1", 300)
+    clock.sleep(301)
+    held = changes.take_applier(ledger, flow.account_id, owner, 300)
+    with pytest.raises(TryLater, match="taken over"):
+        changes.mark_sent(ledger, lost, [item.change_id])
+    assert items(ledger)[0].change_state == "planned"
+    changes.mark_sent(ledger, held, [item.change_id])
+    assert items(ledger)[0].change_state == "sent"
+
+
+def test_each_send_prolongs_the_lease(ledger: Ledger, clock: SetClock) -> None:
+    """A run that sends for longer than its lease keeps it, also after a pause in which nobody took it."""
+    flow = a_flow(ledger)
+    plan_changes(ledger, flow, *(a_change(f"C{n}") for n in range(3)))
+    lease = changes.take_applier(ledger, flow.account_id, "run 1", 300)
+    for item in items(ledger):
+        clock.sleep(301)
+        changes.mark_sent(ledger, lease, [item.change_id])
+    clock.sleep(299)
+    with pytest.raises(TryLater):
+        changes.take_applier(ledger, flow.account_id, "run 2", 300)
+
+
+def test_many_runs_ask_for_the_first_lease_at_once(open_ledger: Callable[[], Ledger]) -> None:
+    """Of runs that have never met, one gets the lease."""
+
+    def take(number: int) -> bool:
+        try:
+            changes.take_applier(ledgers[number], 1, f"run {number}", 300)
+        except TryLater:
+            return False
+        return True
+
+    ledgers = [open_ledger() for _ in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(take, range(6))) == 1

@@ -1,0 +1,244 @@
+"""Deliveries, tickets, numbered events, and what each sensor has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from airflow_provider_qadzd.ledger import Ledger, tickets
+from airflow_provider_qadzd.ledger.schema import audit_entry, inbox, ticket_event, ticket_history
+from airflow_provider_qadzd.ledger.tickets import Stretch
+from airflow_provider_qadzd.records import Owner
+from tests.conftest import SetClock
+from tests.ledger.rows import a_flow, an_end, settle
+
+
+def a_delivery(signature: str, payload_id: str | None = None, account_id: int = 1, **more: Any) -> dict[str, Any]:
+    """An accepted delivery about ticket 5."""
+    row = {"body": b"{}", "kind": "updated", "ticket_id": 5, "occurred_at": "2026-01-01T00:00:00Z"}
+    return {**row, "account_id": account_id, "payload_id": payload_id, "signature": signature, **more}
+
+
+def drain(ledger: Ledger, account_id: int = 1, state: str = "drained") -> int:
+    """End all pending deliveries; how many there were."""
+    pending = tickets.pending_deliveries(ledger, account_id, 100)
+    with ledger.writing() as tx:
+        tickets.end_deliveries(tx, ledger, [row.delivery_id for row in pending], state, "said why")
+    return len(pending)
+
+
+def a_ticket(ticket_id: int = 5, **more: Any) -> dict[str, Any]:
+    """A ticket's row, matched to customer C1 of flow 1."""
+    row = {
+        "ticket_id": ticket_id, "version_epoch": 1.0, "fetched_epoch": 2.0, "status": "open", "gone": False,
+        "updated_at": "2026-01-01T00:00:00Z", "tags": ["a"], "custom_fields": [], "flow_id": 1, "customer_key": "C1",
+        "match_reason": "organization",
+    }  # fmt: skip
+    return {**row, **more}
+
+
+def add(ledger: Ledger, account_id: int, *rows: Mapping[str, Any], kind: str = "updated") -> None:
+    """One event about each of these tickets."""
+    with ledger.writing() as tx:
+        tickets.add_events(tx, ledger, account_id, [tickets.event_of(row, kind, "webhook") for row in rows])
+
+
+# -- deliveries --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("again", "drained", "accepted"),
+    [
+        pytest.param(("s1", "p1"), False, False, id="the same payload id, still pending"),
+        pytest.param(("s2", "p1"), False, False, id="the same payload id, signed anew"),
+        pytest.param(("s2", "p1"), True, False, id="the same payload id, drained"),
+        pytest.param(("s1", "p1"), True, False, id="the same payload id and signature, drained"),
+        pytest.param(("s2", "p2"), False, True, id="another payload"),
+    ],
+)
+def test_a_repeated_payload_is_dropped(ledger: Ledger, again: tuple[str, str], drained: bool, accepted: bool) -> None:
+    """A delivery whose signed id was seen is never stored twice, drained or not."""
+    assert tickets.store_delivery(ledger, a_delivery("s1", "p1"))
+    if drained:
+        drain(ledger)
+    assert tickets.store_delivery(ledger, a_delivery(*again)) is accepted
+    assert drain(ledger) == (not drained) + accepted
+
+
+def test_a_repeated_signature_without_an_id_reopens_what_was_drained(ledger: Ledger, clock: SetClock) -> None:
+    """While it is pending it is one delivery; once drained the repeat may be news; set aside it stays aside."""
+    assert tickets.store_delivery(ledger, a_delivery("s1"))
+    assert not tickets.store_delivery(ledger, a_delivery("s1"))
+    assert drain(ledger) == 1
+    clock.sleep(60)
+    assert tickets.store_delivery(ledger, a_delivery("s1"))
+    (row,) = tickets.pending_deliveries(ledger, 1, 100)
+    assert (row.received_at, row.drained_at) == (ledger.now(), None)
+    assert drain(ledger, state="aside") == 1
+    assert not tickets.store_delivery(ledger, a_delivery("s1"))
+
+
+def test_a_drained_delivery_keeps_no_body(ledger: Ledger) -> None:
+    """What remains is its id, kind, ticket, state and reason; pending ones come oldest first, some at a time."""
+    for signature in ("s1", "s2", "s3"):
+        tickets.store_delivery(ledger, a_delivery(signature))
+    assert [row.signature for row in tickets.pending_deliveries(ledger, 1, 2)] == ["s1", "s2"]
+    drain(ledger)
+    with ledger.reading() as tx:
+        row = tx.execute(select(inbox).where(inbox.c.signature == "s1")).one()
+    assert (row.body, row.kind, row.ticket_id, row.inbox_state) == (None, "updated", 5, "drained")
+    assert (row.reason, row.drained_at) == ("said why", ledger.now())
+
+
+@pytest.mark.parametrize("payload_id", ["p1", None], ids=["with a signed id", "by the trigger route"])
+def test_two_receivers_take_one_delivery_at_once(open_ledger: Callable[[], Ledger], payload_id: str | None) -> None:
+    """Of receivers that hold the same delivery at the same moment, one stores it and none fails."""
+    ledgers = [open_ledger() for _ in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        for n in range(10):
+            row = a_delivery(f"s{n}", payload_id and f"{payload_id}-{n}")
+            assert sum(threads.map(lambda one, row=row: tickets.store_delivery(one, row), ledgers)) == 1
+    assert drain(ledgers[0]) == 10
+
+
+# -- tickets -----------------------------------------------------------------------------------------------------------
+
+
+def test_tickets_are_kept_by_account_and_id(ledger: Ledger) -> None:
+    """A row replaces the one before it; more ids than one query's list are all found."""
+    with ledger.writing() as tx:
+        tickets.write_tickets(tx, 1, [a_ticket(n) for n in range(1200)])
+        tickets.write_tickets(tx, 2, [a_ticket(5, status="closed")])
+        tickets.write_tickets(tx, 1, [a_ticket(5, status="solved", tags=["é"])])
+        known = tickets.known_tickets(tx, 1, range(1200))
+        assert len(known) == 1200
+        assert (known[5]["status"], known[5]["tags"], known[6]["status"]) == ("solved", ["é"], "open")
+        assert tickets.known_tickets(tx, 1, []) == {}
+
+
+def test_which_tickets_are_matched_again(ledger: Ledger) -> None:
+    """Open ones, and closed ones without a customer; neither those that are gone nor closed ones that have one."""
+    rows = [
+        a_ticket(1), a_ticket(2, status="closed"), a_ticket(3, status="closed", customer_key=None),
+        a_ticket(4, customer_key=None), a_ticket(5, gone=True, customer_key=None), a_ticket(6),
+    ]  # fmt: skip
+    with ledger.writing() as tx:
+        tickets.write_tickets(tx, 1, rows)
+        assert list(tickets.tickets_to_match(tx, 1, 0)) == [1, 3, 4, 6]
+        assert list(tickets.tickets_to_match(tx, 1, 4)) == [6]
+
+
+def test_who_owns_a_ticket(ledger: Ledger) -> None:
+    """Zendesk ids lead to linked keys, contacts to all customers they are members of, in key order."""
+    flow = a_flow(ledger)
+    settle(
+        ledger, flow, an_end("organization", "C1", 7), an_end("user", "P1", 7),
+        an_end("membership", "P1", 71, other="C2"), an_end("membership", "P1", None, other="C1"),
+    )  # fmt: skip
+    with ledger.reading() as tx:
+        assert tickets.linked_owners(tx, flow.account_id, "organization", {7, 8, None}) == {7: Owner(1, "C1")}
+        requesters = tickets.linked_owners(tx, flow.account_id, "user", {7})
+        assert requesters == {7: Owner(1, "P1")}
+        assert tickets.customers_of(tx, requesters) == {(1, "P1"): [Owner(1, "C1"), Owner(1, "C2")]}
+        assert tickets.customers_of(tx, {}) == {}
+
+
+def test_a_moved_customer_is_audited(ledger: Ledger) -> None:
+    """Getting, changing and losing a customer is told; keeping it is not."""
+    known = {n: a_ticket(n) for n in (2, 3, 4)}
+    written = {
+        1: a_ticket(1), 2: a_ticket(2), 3: a_ticket(3, customer_key="C2"),
+        4: a_ticket(4, customer_key=None, flow_id=None, match_reason="ambiguous"),
+    }  # fmt: skip
+    with ledger.writing() as tx:
+        tickets.audit_moves(tx, ledger, 1, written, known)
+        a = audit_entry.c
+        told = tx.execute(select(a.record_key, a.event, a.detail).order_by(a.audit_id)).all()
+    assert [(key, event, detail["before"], detail["after"]) for key, event, detail in told] == [
+        ("1", "matched", None, "C1"), ("3", "matched", "C1", "C2"), ("4", "unmatched", "C1", None)
+    ]  # fmt: skip
+
+
+def test_history_is_kept_once(ledger: Ledger) -> None:
+    """An event that is exported again, even on the same page, replaces itself."""
+    row = {"event_id": 1, "ticket_id": 5, "occurred_at": "2026-01-01T00:00:00Z", "updater_id": None, "children": []}
+    with ledger.writing() as tx:
+        tickets.store_history(tx, 1, [row, row])
+        tickets.store_history(tx, 1, [{**row, "children": [{"id": 2}]}])
+        (stored,) = tx.execute(select(ticket_history)).all()
+    assert stored.children == [{"id": 2}]
+
+
+# -- events and the sensor ---------------------------------------------------------------------------------------------
+
+
+def test_events_are_numbered_without_gaps_by_many_writers(open_ledger: Callable[[], Ledger]) -> None:
+    """Numbers are dense, and whoever has seen number n has seen every event below it."""
+    ledgers = [open_ledger() for _ in range(4)]
+    account_id = a_flow(ledgers[0]).account_id
+    watcher = open_ledger()
+    unseen: list[int] = []
+
+    def write(ledger: Ledger) -> None:
+        for _ in range(15):
+            add(ledger, account_id, a_ticket(1), a_ticket(2))
+
+    def watch() -> None:
+        while len(unseen) < 120:
+            unseen[:] = [row.seq for row in tickets.events_after(watcher, account_id, 0)]
+            assert unseen == list(range(1, len(unseen) + 1))
+
+    with ThreadPoolExecutor(5) as threads:
+        watching = threads.submit(watch)
+        list(threads.map(write, ledgers))
+        watching.result(timeout=30)
+    assert unseen == list(range(1, 121))
+
+
+def test_a_failed_transaction_takes_no_number(ledger: Ledger) -> None:
+    """What is rolled back leaves no gap."""
+    account_id = a_flow(ledger).account_id
+    with pytest.raises(ZeroDivisionError), ledger.writing() as tx:
+        tickets.add_events(tx, ledger, account_id, [tickets.event_of(a_ticket(), "updated", "webhook")])
+        raise ZeroDivisionError
+    add(ledger, account_id)
+    add(ledger, account_id, a_ticket())
+    assert [row.seq for row in tickets.events_after(ledger, account_id, 0)] == [1]
+
+
+def test_which_events_a_sensor_reads(ledger: Ledger) -> None:
+    """Matched ones in their order, between two numbers, of the kinds, customers and statuses asked for."""
+    account_id = a_flow(ledger).account_id
+    add(ledger, account_id, a_ticket(1), kind="created")
+    add(
+        ledger, account_id, a_ticket(2, customer_key="C2"), a_ticket(3, customer_key=None), a_ticket(4, status="solved")
+    )
+
+    def seqs(after: int = 0, **asked: Any) -> list[int]:
+        return [row.seq for row in tickets.events_after(ledger, account_id, after, **asked)]
+
+    assert seqs() == [1, 2, 4]
+    assert (seqs(1), seqs(upto=2), seqs(limit=1)) == ([2, 4], [1, 2], [1])
+    assert (seqs(kinds=["created"]), seqs(customers=["C2"]), seqs(statuses=["solved", "new"])) == ([1], [2], [4])
+    with ledger.reading() as tx:
+        event = tx.execute(select(ticket_event).where(ticket_event.c.seq == 1)).one()
+    assert (event.occurred_at, event.recorded_at, event.status) == ("2026-01-01T00:00:00Z", ledger.now(), "open")
+
+
+def test_each_sensor_has_stretches_of_its_own(ledger: Ledger) -> None:
+    """A new sensor starts now, the next run where the last one ended; a cleared run finds its own stretch."""
+    account_id = a_flow(ledger).account_id
+    add(ledger, account_id, a_ticket(1), a_ticket(2))
+    assert tickets.last_seen(ledger, account_id, "dag", "wait") == 2
+    tickets.save_stretch(ledger, account_id, "dag", "wait", "run 1", Stretch(0, 1))
+    tickets.save_stretch(ledger, account_id, "dag", "wait", "run 2", Stretch(1, 2))
+    tickets.save_stretch(ledger, account_id, "dag", "wait", "run 1", Stretch(0, 1))
+    assert tickets.last_seen(ledger, account_id, "dag", "wait") == 2
+    assert tickets.stretch_of(ledger, account_id, "dag", "wait", "run 1") == Stretch(0, 1)
+    assert tickets.stretch_of(ledger, account_id, "dag", "wait", "run 3") is None
+    add(ledger, account_id, a_ticket(3))
+    assert tickets.last_seen(ledger, account_id, "dag", "other") == 3
