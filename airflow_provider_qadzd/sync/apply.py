@@ -31,7 +31,7 @@ from airflow_provider_qadzd.ledger.schema import change_item, wanted
 from airflow_provider_qadzd.records import Candidate, Kind, fold
 from airflow_provider_qadzd.sync.draft import settled
 from airflow_provider_qadzd.sync.mirror import held, observe
-from airflow_provider_qadzd.sync.pairs import Pairs, refusal
+from airflow_provider_qadzd.sync.pairs import FEW, Pairs, refusal
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus, NotFound
@@ -39,8 +39,6 @@ from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus, NotF
 log = logging.getLogger(__name__)
 
 CHUNK = 100
-FEW = 3
-"""Up to this many changes go singly: a job costs a poll and a look as well."""
 LEASE_SECONDS = 300.0
 """How long a silent run keeps others out; each send prolongs it."""
 LOST_AFTER = 900.0
@@ -106,7 +104,8 @@ class Applier:
             changes.end_applier(self.ledger, lease)
             raise
         changes.end_applier(self.ledger, lease)
-        return Done(self._report())
+        outcomes = changes.outcomes_of(self.ledger, self.flow, self.plan_id)
+        return Done({"outcomes": outcomes, "zendesk_writes": self.writes})
 
     # -- what is open --------------------------------------------------------------------------------------------------
 
@@ -162,19 +161,23 @@ class Applier:
         found = {one.key: one for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))}
         ended, again = [], []
         for item in items:
-            candidate, there = found[item.record_key], made.get(item.target)
-            if item.operation == "create" and there is not None:
+            candidate = found[item.record_key]
+            if item.operation == "create":
                 # As if it were seen for the first time: what a recreated key is still linked to is gone.
+                there = made.get(item.target)
                 candidate = replace(candidate, aside="", twin=None, link_id=None, current=None, by_external=there)
-            there = there or candidate.current or candidate.by_external
+            else:
+                there = candidate.current or candidate.by_external
             decision = decide(candidate)
-            if there is not None and there.zendesk_id in went_well:
+            if there is None:
+                again.append(item.change_id)
+            elif there.zendesk_id in went_well:
                 ended.append(self._success(item, there.zendesk_id, there.digest))
             elif isinstance(decision, Settled) and decision.zendesk_id is not None:
                 ended.append(self._success(item, decision.zendesk_id, decision.base))
             elif isinstance(decision, Settled):
                 ended.append(settled(candidate, decision, item.change_id))
-            elif item.operation == "create" and there is not None:
+            elif item.operation == "create":
                 # Made, and not quite as wanted: the link says so, and the next plan puts it right.
                 ended.append(replace(self._success(item, there.zendesk_id, there.digest), fingerprint=""))
             else:
@@ -317,8 +320,8 @@ class Applier:
                     intended=decision.outcome, attempts=item.attempts + 1, zendesk_id=decision.zendesk_id,
                 )  # fmt: skip
                 return
-            if holders:
-                detail += f", held by {', '.join(str(row['id']) for row in holders)}"
+            if len(holders) == 1:
+                detail += f", held by {holders[0]['id']}"
             elif not self._was_put_off(item):
                 outcome = "failed_retryable"
         self._settle([Ended(kind, item.record_key, outcome, detail, change_id=item.change_id)])
@@ -363,11 +366,8 @@ class Applier:
     ) -> list[dict[str, Any]]:
         """Read these as they are now, into the mirror; known ids that Zendesk leaves out are gone."""
         group = self.client.organizations if kind == "organization" else self.client.users
-        found = []
-        for some in _hundreds(one for one in ids if one is not None):
-            found.append((group.show_many(ids=some), some))
-        for some in _hundreds(external_ids):
-            found.append((group.show_many(external_ids=some), []))
+        found = [(group.show_many(ids=some), some) for some in _hundreds(one for one in ids if one is not None)]
+        found += [(group.show_many(external_ids=some), []) for some in _hundreds(external_ids)]
         for rows, asked in found:
             observe(self.ledger, self.flow.account_id, kind, rows, asked)
         return [row for rows, _ in found for row in rows]
@@ -386,9 +386,6 @@ class Applier:
             return None
         jobs = sorted({item.job_id for item in flying} - {""})
         return Waiting(self.ledger.clock.time() + POLL_SECONDS, tuple(jobs))
-
-    def _report(self) -> dict[str, Any]:
-        return {"outcomes": changes.outcomes_of(self.ledger, self.flow, self.plan_id), "zendesk_writes": self.writes}
 
 
 def _body(item: Item, change: Change, homes: Mapping[str, int]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import JobStatus, NotFound
 
 FEW = 3
-"""Up to this many memberships go singly: a job costs a poll as well."""
+"""Up to this many changes go singly: a job costs a poll and a look as well."""
 
 REFUSED = "refused_by_zendesk"
 """How the detail begins of what is set aside because Zendesk refused it."""

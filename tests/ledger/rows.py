@@ -36,7 +36,7 @@ def want(ledger: Ledger, flow: Flow, *rows: Wanted) -> None:
 
 def a_record(zendesk_id: int, account_id: int, kind: Kind = "organization", **more: Any) -> dict[str, Any]:
     """A row of the mirror: active, nobody's, an end user if it is a user."""
-    row = {
+    row: dict[str, Any] = {
         "account_id": account_id, "kind": kind, "zendesk_id": zendesk_id, "external_folded": "",
         "name_folded": f"record {zendesk_id}", "email_folded": "", "user_role": "end-user" if kind == "user" else "",
         "active": True, "suspended": False, "organization_id": None, "fields": {}, "digest": "there",

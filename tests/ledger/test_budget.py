@@ -64,7 +64,7 @@ def test_ordinary_requests_are_taken_in_blocks(ledger: Ledger, clock: SetClock) 
     one.learn("requests", 12)
     assert one.take("requests") == 0.0
     assert [other.take("requests") for _ in range(2)] == [0.0, 0.0]
-    assert other.take("requests") > 0
+    assert other.take("requests") == 60.0
     assert [one.take("requests") for _ in range(9)] == [0.0] * 9
     assert one.take("requests") > 0
     clock.sleep(65)
@@ -72,6 +72,19 @@ def test_ordinary_requests_are_taken_in_blocks(ledger: Ledger, clock: SetClock) 
     clock.sleep(5)
     assert [one.take("requests") for _ in range(2)] == [0.0, 0.0]
     assert one.take("requests") > 0
+
+
+def test_the_calls_of_a_block_count_as_made_when_it_lapses(ledger: Ledger, clock: SetClock) -> None:
+    """A block may be used up until it lapses, so its minute begins then."""
+    budget = LedgerBudget(ledger, 1, share=1.0)
+    budget.learn("requests", 10)
+    assert budget.take("requests") == 0.0
+    clock.sleep(4.9)
+    assert [budget.take("requests") for _ in range(9)] == [0.0] * 9
+    clock.sleep(60.05)
+    assert 0 < budget.take("requests") < 0.1
+    clock.sleep(0.05)
+    assert budget.take("requests") == 0.0
 
 
 def test_several_calls_are_taken_whole_or_not_at_all(ledger: Ledger) -> None:

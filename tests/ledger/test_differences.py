@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_qadzd.ledger import Ledger, accounts, differences
+from airflow_provider_qadzd.ledger.schema import wanted
 from tests.ledger.rows import (
     a_change,
     a_flow,
@@ -200,6 +202,18 @@ def test_counts_of_what_is_wanted_and_linked(ledger: Ledger) -> None:
     settle(ledger, flow, an_end("membership", "P1", None, other="C1"))
     assert accounts.wanted_count(ledger, flow) == {"organization": 2, "user": 1}
     assert accounts.linked_count(ledger, flow) == 1
+
+
+@pytest.mark.parametrize("kind", ["organization", "user"])
+def test_a_candidate_costs_a_few_looks_along_indexes(tmp_path: Path, kind: str) -> None:
+    """Every part of the question finds its rows by a full key: none walks a table, or all records of an account."""
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db").opened()
+    asked = differences._candidate_query(a_flow(ledger), as_kind(kind)).where(wanted.c.record_key.in_(["K1", "K2"]))
+    sql = str(asked.compile(ledger.engine, compile_kwargs={"literal_binds": True}))
+    with ledger.reading() as tx:
+        steps = [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}") if "SUBQUERY" not in row[3]]
+    assert len(steps) >= 10
+    assert [step for step in steps if not step.startswith("SEARCH") or step.count("=?") < 3] == []
 
 
 # -- memberships and identities ----------------------------------------------------------------------------------------

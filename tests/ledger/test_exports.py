@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+import contextlib
 
 from airflow_provider_qadzd.ledger import Ledger, exports
 from airflow_provider_qadzd.ledger.exports import Window
@@ -13,7 +13,7 @@ def test_a_leg_goes_on_where_its_last_page_ended(ledger: Ledger) -> None:
     assert exports.position_of(ledger, 1, "tickets") is None
     with ledger.writing() as tx:
         exports.move(tx, ledger, 1, "tickets", "cursor 1")
-    with pytest.raises(ZeroDivisionError), ledger.writing() as tx:
+    with contextlib.suppress(ZeroDivisionError), ledger.writing() as tx:
         exports.move(tx, ledger, 1, "tickets", "cursor 2")
         raise ZeroDivisionError
     assert exports.position_of(ledger, 1, "tickets") == "cursor 1"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -120,6 +122,29 @@ def test_tickets_are_kept_by_account_and_id(ledger: Ledger) -> None:
         assert tickets.known_tickets(tx, 1, []) == {}
 
 
+@pytest.mark.parametrize("reads", ["known_tickets", "tickets_to_match"])
+def test_who_reads_tickets_to_replace_them_is_alone(open_ledger: Callable[[], Ledger], reads: str) -> None:
+    """A second writer waits at its reading and sees what the first has written: nothing goes over a newer state."""
+
+    def status(ledger: Ledger) -> str:
+        with ledger.writing() as tx:
+            if reads == "known_tickets":
+                return str(tickets.known_tickets(tx, account_id, [5])[5]["status"])
+            return str(tickets.tickets_to_match(tx, account_id, 0)[5]["status"])
+
+    first, second = open_ledger(), open_ledger()
+    account_id = a_flow(first).account_id
+    with first.writing() as tx:
+        tickets.write_tickets(tx, account_id, [a_ticket(5, status="open")])
+    with ThreadPoolExecutor(1) as threads:
+        with first.writing() as tx:
+            tickets.known_tickets(tx, account_id, [5])
+            seen = threads.submit(status, second)
+            time.sleep(0.2)
+            tickets.write_tickets(tx, account_id, [a_ticket(5, status="pending")])
+        assert seen.result(timeout=30) == "pending"
+
+
 def test_which_tickets_are_matched_again(ledger: Ledger) -> None:
     """Open ones, and closed ones without a customer; neither those that are gone nor closed ones that have one."""
     rows = [
@@ -202,7 +227,7 @@ def test_events_are_numbered_without_gaps_by_many_writers(open_ledger: Callable[
 def test_a_failed_transaction_takes_no_number(ledger: Ledger) -> None:
     """What is rolled back leaves no gap."""
     account_id = a_flow(ledger).account_id
-    with pytest.raises(ZeroDivisionError), ledger.writing() as tx:
+    with contextlib.suppress(ZeroDivisionError), ledger.writing() as tx:
         tickets.add_events(tx, ledger, account_id, [tickets.event_of(a_ticket(), "updated", "webhook")])
         raise ZeroDivisionError
     add(ledger, account_id)

@@ -157,15 +157,14 @@ def test_only_the_holder_gives_a_lease_back(secrets: Secrets) -> None:
 def test_many_processes_refresh_once(open_ledger: Callable[[], Ledger]) -> None:
     """Of processes that find the same token stale, one refreshes it, each time anew."""
 
-    def refresh(number: int) -> bool:
-        store = stores[number % 6]
-        lease = store.lease("oauth", f"process {number}", version, 30)
-        return lease is not None and store.save(lease, Token(f"access-{number}"))
+    def refresh(store: Secrets, owner: str, version: int) -> bool:
+        lease = store.lease("oauth", owner, version, 30)
+        return lease is not None and store.save(lease, Token(f"access of {owner}"))
 
     stores = [Secrets(open_ledger(), Vault(KEYS[:1]), "account:1") for _ in range(6)]
     with ThreadPoolExecutor(6) as threads:
         for version in range(10):
-            assert sum(threads.map(refresh, range(6))) == 1
+            assert sum(threads.map(refresh, stores, "abcdef", [version] * 6)) == 1
     read = stores[0].read("oauth")
     assert read is not None
     assert read.version == 10

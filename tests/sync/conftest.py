@@ -10,7 +10,9 @@ import pytest
 
 from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.sandbox import Sandbox, running
-from tests.sync.world import World, world_of
+from tests.sync.world import Snapshot, World, world_of
+
+SMALL = (12, 15, 20)
 
 
 @pytest.fixture(scope="session")
@@ -45,13 +47,22 @@ def world(sync_sandbox: Sandbox, ledger_path: Path) -> Iterator[World]:
 @pytest.fixture
 def small(sync_sandbox: Sandbox, ledger_path: Path) -> Iterator[World]:
     """12 customers, 15 contacts and 20 tickets, nothing synced yet: all of the seed's troubles, few records."""
-    with world_of(sync_sandbox, ledger_path, (12, 15, 20)) as found:
+    with world_of(sync_sandbox, ledger_path, SMALL) as found:
         yield found
 
 
+@pytest.fixture(scope="session")
+def after_first_run(sync_sandbox: Sandbox, empty_ledger: Path, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """The small world after its first run, made once."""
+    path = Path(shutil.copy(empty_ledger, tmp_path_factory.mktemp("synced") / "ledger.db"))
+    with world_of(sync_sandbox, path, SMALL) as found:
+        found.sync()
+        return Snapshot.of(sync_sandbox, path)
+
+
 @pytest.fixture
-def synced(small: World) -> World:
+def synced(sync_sandbox: Sandbox, after_first_run: Snapshot, tmp_path: Path) -> Iterator[World]:
     """The small world after its first run."""
-    small.sync()
-    small.count_anew()
-    return small
+    path = Path(shutil.copy(after_first_run.path, tmp_path / "ledger.db"))
+    with world_of(sync_sandbox, path, SMALL, after=after_first_run) as found:
+        yield found

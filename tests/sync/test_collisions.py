@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_qadzd.errors import TryLater
 from tests.sync.world import World
 
 
@@ -61,6 +62,24 @@ def test_many_deleted_organizations_are_recreated_by_a_job(synced: World) -> Non
     synced.clock.sleep(86_400)
     _, report = synced.sync()
     assert report["outcomes"]["organization"] == {"recreated": 5}
+    links = {row["record_key"]: row["zendesk_id"] for row in synced.rows("link", kind="organization")}
+    assert links == {key: row["id"] for key, row in synced.organizations().items() if row["external_id"]}
+    synced.count_anew()
+    assert (synced.sync()[0].changes, synced.writes()) == (0, 0)
+
+
+@pytest.mark.parametrize("acted", [True, False], ids=["done, answer lost", "never done"])
+@pytest.mark.parametrize("count", [1, 5], ids=["alone", "in a job"])
+def test_a_recreation_whose_answer_is_lost(synced: World, count: int, acted: bool) -> None:
+    """A recreated organization whose answer was lost is linked to what is there now, never to what was deleted."""
+    codes = ("C0000201", "C0000202", "C0000204", "C0000205", "C0000207")[:count]
+    for code in codes:
+        in_zendesk(synced, "DELETE", f"/organizations/{synced.organizations()[code]['id']}")
+    synced.clock.sleep(86_400)
+    synced.fault("POST /api/v2/organizations*", action="drop", after_effect=acted)
+    with pytest.raises(TryLater, match="lost"):
+        synced.sync()
+    synced.sync()
     links = {row["record_key"]: row["zendesk_id"] for row in synced.rows("link", kind="organization")}
     assert links == {key: row["id"] for key, row in synced.organizations().items() if row["external_id"]}
     synced.count_anew()

@@ -192,7 +192,7 @@ def test_a_budget_that_is_used_up_puts_the_run_off(sync_sandbox: Sandbox, ledger
                 except TryLater as error:
                     world.clock.sleep(error.wait)
             assert tickets_here(world) == tickets_there(world)
-            assert world.calls()["GET /api/v2/incremental/tickets/cursor"] == calls
+            assert calls <= world.calls()["GET /api/v2/incremental/tickets/cursor"] <= calls + 2
             assert len(world.rows("ticket_history")) == world.there()["counts"]["ticket_events"]
             with world.ledger.writing() as tx:
                 tx.exec_driver_sql("DELETE FROM qadzd_ticket")

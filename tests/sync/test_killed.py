@@ -55,7 +55,7 @@ def fired(world: World) -> int:
 def test_killed_before_the_answer(small: World, ledger_path: Path, call: str, owner: str) -> None:
     """Killed while Zendesk has the request and has not answered: what it does later is found, or no repeat gets in."""
     plan = planned(small)
-    small.fault(call, action="delay", seconds=1.0)
+    small.fault(call, action="delay", seconds=0.6)
     killed_when(small, ledger_path, plan, lambda: fired(small) == 1)
     states = {row["change_state"] for row in small.rows("change_item") if row["job_id"] == ""}
     assert "sent" in states
@@ -64,7 +64,7 @@ def test_killed_before_the_answer(small: World, ledger_path: Path, call: str, ow
             small.applier(plan, owner).step()
         small.clock.ahead = 301.0
     small.apply_through(plan, owner)
-    time.sleep(1.1)
+    time.sleep(0.7)
     whole(small)
 
 

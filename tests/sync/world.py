@@ -6,9 +6,12 @@ Nothing is patched: waiting advances the sandbox's clock, so that limits, jobs a
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from airflow_provider_qadzd.ledger.vault import Secrets, Vault
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect
 from airflow_provider_qadzd.records import Clock
 from airflow_provider_qadzd.sandbox import Sandbox, Size
+from airflow_provider_qadzd.sandbox.qad_store import QadStore
+from airflow_provider_qadzd.sandbox.zendesk.store import Store
 from airflow_provider_qadzd.sync.apply import Applier, Done
 from airflow_provider_qadzd.sync.collect import Collected, collect
 from airflow_provider_qadzd.sync.draft import Mode, Plan, draft_plan
@@ -34,6 +39,7 @@ from airflow_provider_qadzd.zendesk.oauth import OAuthClient, TokenSource, Zende
 from airflow_provider_qadzd.zendesk.pace import Pace
 
 Row = dict[str, Any]
+KEY = Fernet.generate_key().decode()
 RULES = Rules(customer_page="https://qad.example/clouderp/customers/{code}")
 
 
@@ -58,7 +64,7 @@ class World:
         self.sandbox, self.ledger, self.clock = sandbox, ledger, clock
         self.sessions: list[requests.Session] = []
         self.hand_made = 0
-        self.vault = Vault([Fernet.generate_key().decode()])
+        self.vault = Vault([KEY])
         self.account = identity.account_at(ledger, sandbox.url)
         self.qad_url = f"{sandbox.url}/clouderp"
         source_id = identity.source_id_of(ledger, self.qad_url, ())
@@ -207,20 +213,50 @@ class World:
             session.close()
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """Both systems and the ledger's file at one moment, to begin from."""
+
+    path: Path
+    zendesk: Store
+    qad: QadStore
+    offset: float
+
+    @classmethod
+    def of(cls, sandbox: Sandbox, path: Path) -> Snapshot:
+        """As they are now."""
+        state = sandbox.state
+        with state.lock:
+            return cls(path, deepcopy(state.zendesk), deepcopy(state.qad), state.clock.now() - time.time())
+
+    def restore(self, sandbox: Sandbox) -> None:
+        """Bring both systems back to it, just reset."""
+        state = sandbox.state
+        with state.lock:
+            state.zendesk, state.qad = deepcopy(self.zendesk), deepcopy(self.qad)
+            state.clock.advance(self.offset)
+
+
 @contextmanager
 def world_of(
-    sandbox: Sandbox, path: Path, size: Sequence[int] = (40, 120, 200), *, fields: bool = True
-) -> Iterator[World]:
-    """The sandbox as at the start, of that many customers, contacts and tickets, and a ledger at `path`."""
+    sandbox: Sandbox, path: Path, size: Sequence[int] = (40, 120, 200), *, fields: bool = True,
+    after: Snapshot | None = None,
+) -> Iterator[World]:  # fmt: skip
+    """The sandbox as at the start, of that many customers, contacts and tickets, and a ledger at `path`.
+
+    With `after`, as it was at that moment, of which `path` is a copy of the ledger.
+    """
     sandbox.state.size = Size(*size)
     sandbox.post_control("reset")
     sandbox.post_control("limits", {"enabled": False})
+    if after is not None:
+        after.restore(sandbox)
     clock = SandboxClock(sandbox)
     # While somebody has the file open, SQLite need not fold its log in whenever a connection is closed.
     anchor = sqlite3.connect(path, check_same_thread=False)
     anchor.execute("SELECT count(*) FROM qadzd_link").fetchall()
     world = World(sandbox, Ledger(f"sqlite:///{path}", clock), clock)
-    if fields:
+    if fields and after is None:
         world.make_fields()
     world.count_anew()
     try:
