@@ -280,6 +280,14 @@ def linked_id(ledger: Ledger, flow: Flow, kind: Kind, key: str) -> int | None:
     return None if found is None else int(found)
 
 
+def last_news(ledger: Ledger, account_id: int) -> int:
+    """The number of the newest audit entry about an organization, user or membership of the account, 0 for none."""
+    about = audit_entry.c.kind.in_(["organization", "user", "membership"])
+    newest = select(audit_entry.c.audit_id).where(audit_entry.c.account_id == account_id, about)
+    with ledger.reading() as tx:
+        return int(tx.execute(newest.order_by(audit_entry.c.audit_id.desc()).limit(1)).scalar_one_or_none() or 0)
+
+
 # -- who may apply -----------------------------------------------------------------------------------------------------
 
 

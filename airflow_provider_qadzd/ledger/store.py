@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,9 +21,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.records import Clock, SystemClock, canonical_json
@@ -43,6 +44,8 @@ class Ledger:
         """
         self.clock: Clock = clock or SystemClock()
         self.engine = _engine(url)
+        # Closed when nobody holds the ledger any more: an interpreter that finds them open later warns about it.
+        weakref.finalize(self, self.engine.dispose)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
 
     @contextlib.contextmanager
@@ -213,10 +216,9 @@ def _engine(url: str) -> Engine:
                 advice="Let the user that Airflow runs as write to it and to its folder.",
             ) from error
         timeout = where.query.get("timeout", _BUSY_SECONDS)
-        engine = create_engine(
-            where.update_query_dict({"timeout": timeout}), json_serializer=canonical_json, poolclass=NullPool
-        )
+        engine = create_engine(where.update_query_dict({"timeout": timeout}), json_serializer=canonical_json)
         event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "checkout", _same_file)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if where.get_backend_name() != "postgresql":
@@ -229,9 +231,24 @@ def _engine(url: str) -> Engine:
     )
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
+def _set_up_sqlite(connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info["file"] = _file_of(connection)
     connection.isolation_level = None  # transactions begin where `_begin_sqlite` says, not where the driver guesses
     connection.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
+
+
+def _same_file(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+    # A connection kept open goes on writing into a file that was moved away or replaced, and nobody would ever see it.
+    if record.info["file"] != _file_of(connection):
+        raise DisconnectionError
+
+
+def _file_of(connection: Any) -> tuple[int, int] | None:
+    try:
+        found = Path(connection.execute("PRAGMA database_list").fetchone()[2]).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -93,13 +93,15 @@ class AccountsApplyOperator(FlowOperator):
         )  # fmt: skip
         patience = time.monotonic() + config.number("wait_in_place_seconds")
         while not isinstance(state := applier.step(), Done):
-            if time.monotonic() > patience:
-                resume = datetime.fromtimestamp(max(state.until, time.time() + 5), timezone.utc)
-                self.log.info("%s jobs are running in Zendesk; this task gives its slot back.", len(state.jobs))
+            wait = max(0.0, state.until - time.time())
+            if time.monotonic() + wait > patience:
+                resume = datetime.fromtimestamp(time.time() + max(wait, 5.0), timezone.utc)
+                what = f"{len(state.jobs)} jobs run in Zendesk" if state.jobs else "the limit of calls is reached"
+                self.log.info("Waiting until %s, as %s; this task gives its slot back.", resume, what)
                 self.defer(
                     trigger=DateTimeTrigger(moment=resume), method_name="execute", kwargs={"writes": applier.writes}
                 )
-            time.sleep(max(0.0, min(state.until - time.time(), 2.0)))
+            time.sleep(wait)
         moved = match_again(flow.ledger, flow.flow.account_id)
         report = {**state.report, "tickets_matched_again": moved}
         if not report["zendesk_writes"]:

@@ -156,7 +156,7 @@ def _draft_pairs(
     pairs += [("identity", contact, fold(email)) for contact, email in accounts.missing_identities(ledger, flow)]
     rows: list[dict[str, Any]] = [
         {
-            "kind": kind, "record_key": key, "other_key": other, "target": digest(fold(key), other),
+            "kind": kind, "record_key": key, "other_key": other, "target": digest(flow.flow_id, fold(key), other),
             "operation": "add", "intended": "", "difference": {other: [None, True]},
         }
         for kind, key, other in pairs

@@ -34,8 +34,11 @@ def refresh_mirror(ledger: Ledger, account_id: int, client: ZendeskClient) -> di
     for leg, kind in _LEGS:
         counts[kind] = 0
         position = exports.position_of(ledger, account_id, leg) or exports.start_position(0)
-        while True:
-            page = _page(client, kind, position, ledger.clock.time() - SETTLE)
+        latest = ledger.clock.time() - SETTLE
+        begun = False
+        # A start in the settle time is moved back to where that begins: reading on from there would be reading again.
+        while not (begun and (exports.start_of(position) or 0) > latest):
+            begun, page = True, _page(client, kind, position, latest)
             if page.cursor:  # none: a stream begun with a start time had nothing yet
                 position = page.cursor if kind == "user" else exports.start_position(float(page.cursor))
             with ledger.writing() as tx:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from airflow_provider_qadzd.ledger import Ledger, tickets
+from airflow_provider_qadzd.ledger import Ledger, changes, exports, tickets
 from airflow_provider_qadzd.ledger.store import epoch_of
 from airflow_provider_qadzd.sync.match import Match, match
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
@@ -22,6 +22,7 @@ from airflow_provider_qadzd.zendesk.wire import NotFound
 
 _FETCH = 100
 _GONE_STATUS = "deleted"
+_MATCHED = "matched"
 
 
 # -- a delivery --------------------------------------------------------------------------------------------------------
@@ -206,12 +207,20 @@ def _matches(tx: Connection, account_id: int, rows: Sequence[Mapping[str, Any]])
 
 
 def match_again(ledger: Ledger, account_id: int) -> int:
-    """Match tickets anew by what is linked now: open ones, and closed ones without a customer. How many moved."""
+    """Match tickets anew by what is linked now: open ones, and closed ones without a customer. How many moved.
+
+    Nothing is looked at while no organization, user or membership has changed since the last time.
+    """
+    seen = int(exports.position_of(ledger, account_id, _MATCHED) or 0)
+    newest = changes.last_news(ledger, account_id)
+    if newest <= seen:
+        return 0
     moved, after = 0, -1
     while True:
         with ledger.writing() as tx:
             rows = tickets.tickets_to_match(tx, account_id, after)
             if not rows:
+                exports.move(tx, ledger, account_id, _MATCHED, str(newest))
                 return moved
             after = max(rows)
             found = _matches(tx, account_id, list(rows.values()))

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.ledger import Ledger, schema
+from airflow_provider_qadzd.ledger import Ledger, identity, schema
 from airflow_provider_qadzd.ledger.store import VERSION_TABLE, epoch_of, head_revision, iso, upsert
 from tests.conftest import Postgres
 from tests.ledger.rows import a_flow, a_record, observe
@@ -283,3 +283,18 @@ def test_times_sort_as_text() -> None:
     assert epoch_of("2027-01-15T08:00:00Z") == epoch_of("2027-01-15T09:00:00+01:00") == 1_800_000_000.0
     with pytest.raises(ValueError, match="no time zone"):
         epoch_of("2027-01-15T08:00:00")
+
+
+def test_a_sqlite_ledger_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
+    """A file put in the ledger's place, as by a restore, is what is read and written from then on."""
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(f"sqlite:///{path}").opened()
+    identity.account_at(ledger, "https://before.zendesk.com")
+    Ledger(f"sqlite:///{tmp_path}/other.db").opened().engine.dispose()
+    (tmp_path / "away").mkdir()
+    for file in tmp_path.glob("ledger.db*"):
+        file.rename(tmp_path / "away" / file.name)
+    (tmp_path / "other.db").rename(path)
+    identity.account_at(ledger, "https://after.zendesk.com")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT base_url FROM qadzd_account").fetchall() == [("https://after.zendesk.com",)]

@@ -211,6 +211,7 @@ class World:
     def close(self) -> None:
         for session in self.sessions:
             session.close()
+        self.ledger.engine.dispose()
 
 
 @dataclass(frozen=True)
