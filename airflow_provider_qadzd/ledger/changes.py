@@ -107,6 +107,26 @@ def in_flight(ledger: Ledger, flow: Flow, kind: Kind | None = None) -> list[Chan
         return list(tx.execute(select(change_item).where(open_sent).order_by(change_item.c.change_id)).all())
 
 
+def jobs_in_flight(ledger: Ledger, flow: Flow) -> int:
+    """How many of Zendesk's jobs carry this flow's changes."""
+    c = change_item.c
+    asked = select(func.count(c.job_id.distinct())).where(
+        c.flow_id == flow.flow_id, c.change_state == "sent", c.job_id != ""
+    )
+    with ledger.reading() as tx:
+        return int(tx.execute(asked).scalar_one())
+
+
+def last_outcome(ledger: Ledger, flow: Flow, change: Change) -> str:
+    """What last became of the record of an organization's or user's change."""
+    w = wanted.c
+    asked = select(w.last_outcome).where(
+        w.flow_id == flow.flow_id, w.kind == change.kind, w.record_key == change.record_key
+    )
+    with ledger.reading() as tx:
+        return str(tx.execute(asked).scalar_one())
+
+
 def mark_sent(
     ledger: Ledger, lease: ApplierLease, change_ids: Iterable[int], fingerprints: Mapping[int, str] | None = None
 ) -> None:  # fmt: skip

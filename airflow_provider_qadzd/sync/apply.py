@@ -20,14 +20,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sqlalchemy import func, select
-
 from airflow_provider_qadzd.errors import FixFirst, SetAside, TryLater
 from airflow_provider_qadzd.ledger import Ledger, accounts, changes
 from airflow_provider_qadzd.ledger.changes import Change as Item
 from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import change_item, wanted
 from airflow_provider_qadzd.records import Candidate, Kind, fold
 from airflow_provider_qadzd.sync.draft import settled
 from airflow_provider_qadzd.sync.mirror import held, observe
@@ -190,7 +187,7 @@ class Applier:
 
     def _send_all(self, lease: changes.ApplierLease, kind: Kind) -> None:
         while True:
-            if self._jobs_in_flight() >= MOST_JOBS:
+            if changes.jobs_in_flight(self.ledger, self.flow) >= MOST_JOBS:
                 return
             items = changes.planned(self.ledger, self.flow, kind, CHUNK)
             if not items:
@@ -200,14 +197,6 @@ class Applier:
             else:
                 self._observe("user", ids=self.pairs.user_ids(items))
                 self.writes += self.pairs.send(lease, items, self.owner)
-
-    def _jobs_in_flight(self) -> int:
-        c = change_item.c
-        asked = select(func.count(c.job_id.distinct())).where(
-            c.flow_id == self.flow.flow_id, c.change_state == "sent", c.job_id != ""
-        )
-        with self.ledger.reading() as tx:
-            return int(tx.execute(asked).scalar_one())
 
     def _send_records(
         self, lease: changes.ApplierLease, kind: Literal["organization", "user"], items: Sequence[Item]
@@ -322,7 +311,7 @@ class Applier:
                 return
             if len(holders) == 1:
                 detail += f", held by {holders[0]['id']}"
-            elif not self._was_put_off(item):
+            elif changes.last_outcome(self.ledger, self.flow, item) != "failed_retryable":
                 outcome = "failed_retryable"
         self._settle([Ended(kind, item.record_key, outcome, detail, change_id=item.change_id)])
 
@@ -339,14 +328,6 @@ class Applier:
         if "external_id" in taken:
             rows += group.show_many(external_ids=[candidate.external_id])
         return rows
-
-    def _was_put_off(self, item: Item) -> bool:
-        w = wanted.c
-        asked = select(w.last_outcome).where(
-            w.flow_id == self.flow.flow_id, w.kind == item.kind, w.record_key == item.record_key
-        )
-        with self.ledger.reading() as tx:
-            return tx.execute(asked).scalar_one_or_none() == "failed_retryable"
 
     # -- the small steps -----------------------------------------------------------------------------------------------
 
