@@ -44,9 +44,9 @@ MAY_IMPORT = {
     "qad": {"words", "qad", *_DIALECT},
     "zendesk": {"words", "zendesk", *_DIALECT},
     "decisions": {"words", "decisions"},
-    "doing": {*_BELOW, "sqlalchemy"},
+    "doing": _BELOW,
     "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography"},
-    "receiver": {*_BELOW, "starlette", "sqlalchemy"},
+    "receiver": {*_BELOW, "starlette"},
     "edge": {
         *_BELOW, "package", "receiver", "edge", "airflow", "cryptography", "jinja2", "pendulum", "requests",
         "sqlalchemy", "starlette", "uvicorn",

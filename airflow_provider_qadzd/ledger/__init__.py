@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from airflow_provider_qadzd.ledger.store import Ledger
+from airflow_provider_qadzd.ledger.store import Ledger, Transaction
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "Transaction"]

@@ -20,7 +20,7 @@ from airflow_provider_qadzd.ledger.differences import (
     wanted_count,
 )
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import mirror, qad_contact_of, qad_read, qad_record, wanted
+from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, qad_record, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, upsert
 from airflow_provider_qadzd.records import Kind, Wanted, digest, fold
 
@@ -195,3 +195,12 @@ def mark_gone(tx: Connection, account_id: int, kind: Kind, ids: Iterable[int]) -
         .where(mirror.c.account_id == account_id, mirror.c.kind == kind, mirror.c.zendesk_id.in_(list(ids)))
         .values(active=False)
     )
+
+
+def linked_ids(ledger: Ledger, account_id: int, kind: Kind, after: int, limit: int) -> list[int]:
+    """The next linked Zendesk ids above `after`, ascending."""
+    asked = select(link.c.zendesk_id).where(
+        link.c.account_id == account_id, link.c.kind == kind, link.c.zendesk_id > after
+    )
+    with ledger.reading() as tx:
+        return list(tx.execute(asked.order_by(link.c.zendesk_id).limit(limit)).scalars())

@@ -21,6 +21,11 @@ from airflow_provider_qadzd.records import Kind, fold
 Change = Row[Any]
 """A row of `change_item`."""
 
+Attempt = tuple[str, str, str, str, str]
+"""A write by what it would do: record key, other key, operation, base, fingerprint."""
+
+_LATEST = 20_000
+
 _IDS = 500
 
 
@@ -105,6 +110,23 @@ def in_flight(ledger: Ledger, flow: Flow, kind: Kind | None = None) -> list[Chan
         open_sent = and_(open_sent, change_item.c.kind == kind)
     with ledger.reading() as tx:
         return list(tx.execute(select(change_item).where(open_sent).order_by(change_item.c.change_id)).all())
+
+
+def set_aside_since(ledger: Ledger, flow: Flow, kind: Kind, since: str, *, reason: str) -> set[Attempt]:
+    """The writes of `kind` that were set aside since then for a reason that begins so, of the latest ones."""
+    c = change_item.c
+    latest = (
+        select(c.record_key, c.other_key, c.operation, c.base, c.fingerprint, c.outcome, c.reason, c.ended_at)
+        .where(c.flow_id == flow.flow_id, c.change_state == "done", c.kind == kind)
+        .order_by(c.change_id.desc())
+        .limit(_LATEST)
+        .subquery()
+    )
+    asked = select(*list(latest.c)[:5]).where(
+        latest.c.outcome == "set_aside", latest.c.reason.startswith(reason), latest.c.ended_at > since
+    )
+    with ledger.reading() as tx:
+        return {(row[0], row[1], row[2], row[3], row[4]) for row in tx.execute(asked)}
 
 
 def jobs_in_flight(ledger: Ledger, flow: Flow) -> int:

@@ -28,6 +28,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.records import Clock, SystemClock, canonical_json
 
+Transaction = Connection
+"""What `writing` and `reading` yield: a database connection inside its transaction."""
+
 VERSION_TABLE = "qadzd_alembic_version"
 _MIGRATION_LOCK = 0x7161647A  # "qadz"; PostgreSQL's advisory locks are numbers
 _BUSY_SECONDS = "30"

@@ -66,6 +66,15 @@ def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[Deli
         )
 
 
+def told_of(tx: Connection, account_id: int, ticket_ids: Sequence[int]) -> set[int]:
+    """Which of these tickets a delivery names that is still to be drained."""
+    pending = (inbox.c.account_id == account_id, inbox.c.inbox_state == "pending")
+    told: set[int] = set()
+    for some in chunks(ticket_ids, _IDS):
+        told.update(tx.execute(select(inbox.c.ticket_id).where(*pending, inbox.c.ticket_id.in_(some))).scalars())
+    return told
+
+
 def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: str, reason: str = "") -> None:
     """These deliveries are drained or set aside: nothing of their bodies is kept."""
     tx.execute(

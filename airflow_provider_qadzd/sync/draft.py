@@ -10,15 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import select
-
-from airflow_provider_qadzd.ledger import Ledger, accounts, changes
+from airflow_provider_qadzd.ledger import Ledger, accounts, changes, members
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import change_item
 from airflow_provider_qadzd.ledger.store import iso
 from airflow_provider_qadzd.records import Candidate, Contact, Customer, Kind, Wanted, digest, fold
 from airflow_provider_qadzd.sync.mapping import Rules, organization_of, user_of
-from airflow_provider_qadzd.sync.pairs import REFUSED, forget_members
+from airflow_provider_qadzd.sync.pairs import REFUSED
 from airflow_provider_qadzd.sync.plan import Brake, Change, Settled, decide
 
 Mode = Literal["apply", "dry_run"]
@@ -95,7 +92,7 @@ def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake,
 
 def _draft_batch(
     ledger: Ledger, flow: Flow, plan_id: int, batch: list[Candidate], counts: Counter[str], hashes: list[str], run: str,
-    refused: _Refused,
+    refused: set[changes.Attempt],
 ) -> int:  # fmt: skip
     rows, ended, recreated = [], [], []
     for candidate in batch:
@@ -116,35 +113,21 @@ def _draft_batch(
     if ended or recreated:
         with ledger.writing() as tx:
             changes.settle(tx, ledger, flow, ended, run)
-            forget_members(tx, flow, recreated)
+            members.forget_members(tx, flow, recreated)
     return changes.add_planned(ledger, flow, plan_id, rows, run)
 
 
-_Refused = set[tuple[str, str, str, str, str]]
 _REFUSED_FOR = 86_400.0
-_LATEST = 20_000
 
 
-def _refused_lately(ledger: Ledger, flow: Flow, kind: Kind) -> _Refused:
+def _refused_lately(ledger: Ledger, flow: Flow, kind: Kind) -> set[changes.Attempt]:
     """Writes that Zendesk refused within the last day: the same one is not asked for again so soon.
 
     Nothing tells us when the reason has gone (somebody gives an address up), so each is tried again once a day, and at
     once when what is wanted or what is there has changed.
     """
-    c = change_item.c
-    latest = (
-        select(c.record_key, c.other_key, c.operation, c.base, c.fingerprint, c.outcome, c.reason, c.ended_at)
-        .where(c.flow_id == flow.flow_id, c.change_state == "done", c.kind == kind)
-        .order_by(c.change_id.desc())
-        .limit(_LATEST)
-        .subquery()
-    )
     since = iso(ledger.clock.time() - _REFUSED_FOR)
-    asked = select(*list(latest.c)[:5]).where(
-        latest.c.outcome == "set_aside", latest.c.reason.startswith(REFUSED), latest.c.ended_at > since
-    )
-    with ledger.reading() as tx:
-        return {(row[0], row[1], row[2], row[3], row[4]) for row in tx.execute(asked)}
+    return changes.set_aside_since(ledger, flow, kind, since, reason=REFUSED)
 
 
 def _draft_pairs(

@@ -7,23 +7,19 @@ A window reads exactly its interval, through a cursor of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
-
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.ledger import Ledger, exports, tickets
+from airflow_provider_qadzd.ledger import Ledger, Transaction, exports, tickets
 from airflow_provider_qadzd.ledger.exports import Window
-from airflow_provider_qadzd.ledger.schema import inbox
-from airflow_provider_qadzd.ledger.store import chunks, epoch_of, iso
+from airflow_provider_qadzd.ledger.store import epoch_of, iso
 from airflow_provider_qadzd.sync.receive import Stored, store_tickets, ticket_row
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import ExportPage, Row
 
 TICKETS, EVENTS = "tickets", "ticket_events"
-_IDS = 500
 SETTLE = 120.0
 """Seconds before now at which a read stops: Zendesk withholds the last minute of changes."""
 
@@ -51,11 +47,11 @@ def export_live(ledger: Ledger, account_id: int, client: ZendeskClient, run: Run
     until = ledger.clock.time() - settle
     repaired, rows, pages = 0, 0, 0
 
-    def keep_tickets(tx: Connection, page: ExportPage) -> None:
+    def keep_tickets(tx: Transaction, page: ExportPage) -> None:
         nonlocal repaired, rows, pages
         stored = _store_page(tx, ledger, account_id, page.rows)
         # Those that a delivery still to be drained tells of get their event from it.
-        untold = stored.moved - _told_of(tx, account_id, sorted(stored.moved))
+        untold = stored.moved - tickets.told_of(tx, account_id, sorted(stored.moved))
         moved = [(stored.rows[one], stored.before.get(one)) for one in sorted(untold)]
         events = [tickets.event_of(row, _event_kind(row, before), "export") for row, before in moved]
         tickets.add_events(tx, ledger, account_id, events)
@@ -63,7 +59,7 @@ def export_live(ledger: Ledger, account_id: int, client: ZendeskClient, run: Run
 
     history = 0
 
-    def keep_history(tx: Connection, page: ExportPage) -> None:
+    def keep_history(tx: Transaction, page: ExportPage) -> None:
         nonlocal history, pages
         tickets.store_history(tx, account_id, map(_history_row, page.rows))
         history, pages = history + len(page.rows), pages + 1
@@ -95,7 +91,7 @@ class _Leg:
 
     def __init__(
         self, ledger: Ledger, account_id: int, name: str, run: Run, page_at: Callable[[str], ExportPage],
-        keep: Callable[[Connection, ExportPage], None],
+        keep: Callable[[Transaction, ExportPage], None],
     ) -> None:  # fmt: skip
         self._ledger, self._account_id, self._name, self._run = ledger, account_id, name, run
         self._page_at, self._keep = page_at, keep
@@ -149,7 +145,7 @@ class _Leg:
     def _known(self, leg: str) -> tuple[str, str] | None:
         return exports.stretch_of(self._ledger, self._account_id, leg, self._run.dag_id, self._run.run_id)
 
-    def _remember(self, tx: Connection, leg: str, last: str) -> None:
+    def _remember(self, tx: Transaction, leg: str, last: str) -> None:
         exports.extend_stretch(tx, self._account_id, leg, self._run.dag_id, self._run.run_id, self._first, last)
 
 
@@ -161,15 +157,6 @@ def _too_recent(position: str, until: float) -> bool:
 def _newest(page: ExportPage) -> float:
     """When the newest change on the page was made, as exports count time; 0.0 for an empty page."""
     return max((float(row.get("generated_timestamp") or row.get("timestamp") or 0) for row in page.rows), default=0.0)
-
-
-def _told_of(tx: Connection, account_id: int, ids: Sequence[int]) -> set[int]:
-    """Which of these tickets a delivery names that is still to be drained."""
-    pending = (inbox.c.account_id == account_id, inbox.c.inbox_state == "pending")
-    told: set[int] = set()
-    for some in chunks(ids, _IDS):
-        told.update(tx.execute(select(inbox.c.ticket_id).where(*pending, inbox.c.ticket_id.in_(some))).scalars())
-    return told
 
 
 def _ticket_page(client: ZendeskClient, position: str) -> ExportPage:
@@ -222,7 +209,7 @@ def _changed(row: Mapping[str, Any]) -> float:
     return float(row.get("generated_timestamp") or epoch_of(row["updated_at"]))
 
 
-def _store_page(tx: Connection, ledger: Ledger, account_id: int, rows: Iterable[Row]) -> Stored:
+def _store_page(tx: Transaction, ledger: Ledger, account_id: int, rows: Iterable[Row]) -> Stored:
     now = ledger.clock.time()
     return store_tickets(tx, ledger, account_id, [ticket_row(row, now) for row in rows])
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
-
 from airflow_provider_qadzd.ledger import Ledger, accounts, exports
-from airflow_provider_qadzd.ledger.schema import link
 from airflow_provider_qadzd.records import Held, Kind, digest, fold
 from airflow_provider_qadzd.sync.mapping import MAPPED
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
@@ -56,13 +53,8 @@ def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClien
     last = exports.start_of(exports.position_of(ledger, account_id, _CONFIRMED) or exports.start_position(0)) or 0
     if ledger.clock.time() - last < CONFIRM_EVERY:
         return
-    mine, after = (link.c.account_id == account_id, link.c.kind == "organization"), 0
-    asked = select(link.c.zendesk_id).where(*mine).order_by(link.c.zendesk_id).limit(PAGE)
-    while True:
-        with ledger.reading() as tx:
-            ids = list(tx.execute(asked.where(link.c.zendesk_id > after)).scalars())
-        if not ids:
-            break
+    after = 0
+    while ids := accounts.linked_ids(ledger, account_id, "organization", after, PAGE):
         observe(ledger, account_id, "organization", client.organizations.show_many(ids=ids), asked=ids)
         after = ids[-1]
     with ledger.writing() as tx:

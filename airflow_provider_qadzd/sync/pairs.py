@@ -7,18 +7,14 @@ Staff, and users who are gone, get neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from sqlalchemy import Connection, and_, delete, func, select
 
 from airflow_provider_qadzd.errors import FixFirst, SetAside, TryLater
-from airflow_provider_qadzd.ledger import Ledger, changes
+from airflow_provider_qadzd.ledger import Ledger, changes, members
 from airflow_provider_qadzd.ledger.changes import Change as Item
 from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, wanted
 from airflow_provider_qadzd.records import fold
 from airflow_provider_qadzd.sync.plan import STAFF
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
@@ -44,23 +40,7 @@ class Pairs:
 
         It is the first one that the last complete read of contacts saw them in, if it has its record.
         """
-        c, source_id = qad_contact_of.c, self.flow.source_id
-        latest = (
-            select(func.max(qad_read.c.read_id))
-            .where(qad_read.c.source_id == source_id, qad_read.c.kind == "contact", qad_read.c.complete.is_(True))
-            .scalar_subquery()
-        )
-        asked = (
-            select(c.contact_key, link.c.zendesk_id)
-            .select_from(
-                qad_contact_of.join(link, and_(self._links("organization"), link.c.record_key == c.customer_key))
-            )
-            .join(mirror, and_(self._mirrored("organization"), mirror.c.active))
-            .where(c.source_id == source_id, c.contact_key.in_(contacts), c.last_read >= latest)
-            .order_by(c.contact_key, c.customer_key.desc())
-        )
-        with self.ledger.reading() as tx:
-            return {contact: int(organization) for contact, organization in tx.execute(asked)}
+        return members.first_organizations(self.ledger, self.flow, contacts)
 
     def user_ids(self, items: Sequence[Item]) -> list[int]:
         """The users that these are about, as far as they are linked."""
@@ -195,62 +175,17 @@ class Pairs:
 
     # -- what the ledger knows of them ---------------------------------------------------------------------------------
 
-    def _users(self, items: Sequence[Item]) -> dict[str, Any]:
-        """By contact: the linked user's id, activity, role, default organization, and how it and its links came."""
-        pair = link.alias()
-        memberships = (
-            select(func.count())
-            .where(
-                pair.c.flow_id == self.flow.flow_id, pair.c.kind == "membership",
-                pair.c.record_key == link.c.record_key,
-            )
-            .correlate(link)
-            .scalar_subquery()
-        )  # fmt: skip
-        of_record = and_(
-            wanted.c.flow_id == link.c.flow_id, wanted.c.kind == link.c.kind, wanted.c.record_key == link.c.record_key
-        )
-        asked = (
-            select(
-                link.c.record_key, link.c.zendesk_id, mirror.c.active, mirror.c.user_role, mirror.c.organization_id,
-                wanted.c.last_outcome, memberships.label("memberships"),
-            )
-            .select_from(link.join(mirror, self._mirrored("user")).join(wanted, of_record))
-            .where(self._links("user"), link.c.record_key.in_({item.record_key for item in items}))
-        )  # fmt: skip
-        with self.ledger.reading() as tx:
-            return {row.record_key: row for row in tx.execute(asked).all()}
+    def _users(self, items: Sequence[Item]) -> dict[str, members.UserRow]:
+        return members.linked_users(self.ledger, self.flow, (item.record_key for item in items))
 
     def _organizations(self, items: Sequence[Item]) -> dict[str, int]:
-        keys = {item.other_key for item in items if item.kind == "membership"}
-        asked = select(link.c.record_key, link.c.zendesk_id).where(
-            self._links("organization"), link.c.record_key.in_(keys)
-        )
-        with self.ledger.reading() as tx:
-            return {key: int(zendesk_id) for key, zendesk_id in tx.execute(asked)}
-
-    def _links(self, kind: str) -> Any:
-        return and_(link.c.flow_id == self.flow.flow_id, link.c.kind == kind, link.c.other_key == "")
-
-    def _mirrored(self, kind: str) -> Any:
-        return and_(
-            mirror.c.account_id == self.flow.account_id, mirror.c.kind == kind, mirror.c.zendesk_id == link.c.zendesk_id
-        )
+        customers = (item.other_key for item in items if item.kind == "membership")
+        return members.linked_organizations(self.ledger, self.flow, customers)
 
     def _settle(self, ended: Sequence[Ended], run: str) -> None:
         if ended:
             with self.ledger.writing() as tx:
                 changes.settle(tx, self.ledger, self.flow, ended, run)
-
-
-def forget_members(tx: Connection, flow: Flow, customers: Iterable[str]) -> None:
-    """The organizations of these customers are gone, and every membership in them with them."""
-    for customer in customers:
-        tx.execute(
-            delete(link).where(
-                link.c.flow_id == flow.flow_id, link.c.kind == "membership", link.c.other_key == customer
-            )
-        )
 
 
 def refusal(error: SetAside) -> str:

@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
-
-from airflow_provider_qadzd.ledger import Ledger, changes, exports, tickets
+from airflow_provider_qadzd.ledger import Ledger, Transaction, changes, exports, tickets
 from airflow_provider_qadzd.ledger.store import epoch_of
 from airflow_provider_qadzd.sync.match import Match, match
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
@@ -136,7 +134,7 @@ class Stored:
     rows: Mapping[int, Mapping[str, Any]]
 
 
-def store_tickets(tx: Connection, ledger: Ledger, account_id: int, rows: Sequence[Mapping[str, Any]]) -> Stored:
+def store_tickets(tx: Transaction, ledger: Ledger, account_id: int, rows: Sequence[Mapping[str, Any]]) -> Stored:
     """Replace what is older than `rows`, match each to its customer, and audit where a customer moved."""
     newest: dict[int, Mapping[str, Any]] = {}
     for row in rows:
@@ -188,7 +186,7 @@ def _match_columns(found: Match) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _matches(tx: Connection, account_id: int, rows: Sequence[Mapping[str, Any]]) -> dict[int, Match]:
+def _matches(tx: Transaction, account_id: int, rows: Sequence[Mapping[str, Any]]) -> dict[int, Match]:
     """The customer of each ticket row by what is linked now."""
     organizations = tickets.linked_owners(tx, account_id, "organization", {row["organization_id"] for row in rows})
     requesters = tickets.linked_owners(tx, account_id, "user", {row["requester_id"] for row in rows})
