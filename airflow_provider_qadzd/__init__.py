@@ -24,8 +24,8 @@ Doing (the only modules that touch a system and the ledger):
     sync/receive, sync/export, sync/onboard
 
 Memory:
-    ledger/     schema, store (transactions), identity (source, account, flow), accounts, changes, tickets, exports,
-                vault (secrets), budget (calls a minute), migrations
+    ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
+                tickets, exports, vault (secrets), budget (calls a minute), migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry cli provider_info

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from airflow_provider_qadzd.ledger import schema
 from airflow_provider_qadzd.ledger.differences import (
@@ -126,7 +126,7 @@ def _merged(
 
 def records_to_map(
     ledger: Ledger, flow: Flow, qad_kind: str, kind: Kind, mapping_digest: str
-) -> Iterator[Sequence[Row[Any, Any, Any, Any]]]:
+) -> Iterator[Sequence[Any]]:
     """Pages of QAD records whose wanted form is missing, or was made from another payload or other rules.
 
     A row has `record_key`, `payload`, `digest` and `conflict`: one read gave this key two different records.

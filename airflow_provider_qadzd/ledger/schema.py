@@ -33,11 +33,11 @@ Key = String().with_variant(String(collation="C"), "postgresql")
 Id = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER primary keys by itself
 
 
-def _table(name: str, comment: str, *columns: Column[object] | Index) -> Table:
+def _table(name: str, comment: str, *columns: Column[Any] | Index) -> Table:
     return Table(f"qadzd_{name}", metadata, *columns, comment=comment)
 
 
-def _required(name: str, kind: object, **more: object) -> Column[object]:
+def _required(name: str, kind: object, **more: object) -> Column[Any]:
     return Column(name, kind, nullable=False, **more)  # type: ignore[arg-type]
 
 
@@ -45,7 +45,7 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
-def _part(name: str, kind: object = Key) -> Column[object]:
+def _part(name: str, kind: object = Key) -> Column[Any]:
     return Column(name, kind, primary_key=True, nullable=False, autoincrement=False)  # type: ignore[arg-type]
 
 
