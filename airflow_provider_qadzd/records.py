@@ -166,7 +166,8 @@ class Token:
     """An OAuth token as it is kept. `expires_at` is None when the issuer did not say. Never logged or printed.
 
     `version` counts the writes of this credential, so that a late writer cannot overwrite a newer token.
-    `state` is `ok`, or `connect_again` once the issuer has refused the refresh token for good.
+    `state` is `ok`, or `connect_again` once the issuer has refused the refresh token for good. `refresh_until` is when
+    the refresh token lapses unless it is used. `authorized_by` is the Airflow user who consented, empty without one.
     """
 
     access: str = field(repr=False)
@@ -175,6 +176,8 @@ class Token:
     scope: str = ""
     version: int = 0
     state: Literal["ok", "connect_again"] = "ok"
+    refresh_until: float | None = None
+    authorized_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import and_, or_, select, update
@@ -81,10 +81,8 @@ class Secrets:
         if row is None:
             return None
         kept = json.loads(self.vault.open(row.key_id, row.sealed, name))
-        return Token(
-            kept["access"], kept["refresh"], kept["expires_at"], kept["scope"], version=row.version,
-            state="connect_again" if row.credential_state == "connect_again" else "ok",
-        )  # fmt: skip
+        ended = row.credential_state == "connect_again"
+        return Token(**kept, version=row.version, state="connect_again" if ended else "ok")
 
     def lease(self, name: str, owner: str, version: int, seconds: float) -> Lease | None:
         """The lease, if it is free and the version is still `version` (0: no token yet)."""
@@ -103,9 +101,7 @@ class Secrets:
 
     def save(self, lease: Lease, token: Token) -> bool:
         """Store `token` over the version that the lease was taken for; False if a newer one is already there."""
-        kept = {
-            "access": token.access, "refresh": token.refresh, "expires_at": token.expires_at, "scope": token.scope
-        }  # fmt: skip
+        kept = {name: value for name, value in asdict(token).items() if name not in ("version", "state")}
         sealed_by, sealed = self.vault.seal(json.dumps(kept))
         row = {**self._empty_row(lease.name), "key_id": sealed_by, "sealed": sealed, "version": lease.version + 1}
         unchanged = and_(self._named(lease.name), credential.c.version == lease.version)

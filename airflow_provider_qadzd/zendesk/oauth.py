@@ -13,7 +13,7 @@ import random
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 from urllib.parse import urlencode, urlsplit
 
@@ -218,11 +218,11 @@ class TokenSource:
         self._last = self._shared(usable)
         return self._last.access
 
-    def exchange_code(self, code: str, verifier: str) -> Token:
+    def exchange_code(self, code: str, verifier: str, authorized_by: str = "") -> Token:
         """Turn the consent page's code into the first token, and store it. FixFirst if the code is spent or lapsed."""
         lease = self._lease()
         try:
-            token = self._ask(code_request(self._client, code, verifier))
+            token = replace(self._ask(code_request(self._client, code, verifier)), authorized_by=authorized_by)
         except BaseException:
             self._store.release(lease)
             raise
@@ -312,13 +312,15 @@ class TokenSource:
         access = given.get("access_token") if isinstance(given, dict) else None
         if not isinstance(access, str) or not access:
             raise FixFirst("Zendesk answered without a token.", advice=ADDRESS, facts=_FACTS)
-        lives, refresh = given.get("expires_in"), given.get("refresh_token")
+        refresh = given.get("refresh_token")
         return Token(
             access=access,
             refresh=refresh or (old.refresh if old and self._client.grant == "authorization_code" else None),
-            expires_at=now + lives if isinstance(lives, (int, float)) else None,
+            expires_at=_later(now, given.get("expires_in")),
             scope=str(given.get("scope") or ""),
             version=old.version + 1 if old else 1,
+            refresh_until=_later(now, given.get("refresh_token_expires_in")),
+            authorized_by=old.authorized_by if old else "",
         )
 
     # https://www.rfc-editor.org/rfc/rfc6749#section-5.2
@@ -340,6 +342,10 @@ class TokenSource:
 
 
 _FACTS = Facts(system="zendesk", method="POST", path=TOKENS)
+
+
+def _later(now: float, seconds: object) -> float | None:
+    return now + seconds if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) else None
 
 
 def _held_too_long() -> TryLater:
