@@ -209,7 +209,7 @@ class TokenStore(Protocol):
 class Budget(Protocol):
     """One Zendesk account's call budgets, shared by all processes. Every method is one short transaction.
 
-    Names: `requests`, `exports`, `user_updates` (calls in any sixty seconds).
+    Names: `requests` and `exports` (calls in any sixty seconds), `user_updates` (calls in any second).
     """
 
     def take(self, name: str, count: int = 1) -> float:

@@ -395,10 +395,10 @@ credential = _table(
 
 rate_budget = _table(
     "rate_budget",
-    "Calls of the last sixty seconds, by account and budget, shared by all processes.",
+    "Calls taken lately, by account and budget, shared by all processes.",
     _part("account_id", Id),
     _part("budget_name"),
-    _required("limit_per_minute", Integer),
+    _required("limit_calls", Integer),
     _required("spent", JSON),
     _required("blocked_until", Double),
 )

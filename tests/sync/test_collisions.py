@@ -13,7 +13,7 @@ from tests.sync.world import World
 def in_zendesk(world: World, method: str, path: str, body: dict[str, Any] | None = None) -> None:
     """What a colleague does by hand in Zendesk, not counted as a write of ours."""
     before = world.writes()
-    world.zendesk._send(method, path, body=body)
+    world.zendesk.send(method, path, body=body)
     world.hand_made += world.writes() - before
 
 

@@ -408,11 +408,11 @@ def upgrade() -> None:
             autoincrement=False,
             nullable=False,
         ),
-        sa.Column("limit_per_minute", sa.Integer(), nullable=False),
+        sa.Column("limit_calls", sa.Integer(), nullable=False),
         sa.Column("spent", sa.JSON(), nullable=False),
         sa.Column("blocked_until", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", "budget_name", name=op.f("pk_qadzd_rate_budget")),
-        comment="Calls of the last sixty seconds, by account and budget, shared by all processes.",
+        comment="Calls taken lately, by account and budget, shared by all processes.",
     )
     op.create_table(
         "qadzd_sensor_stretch",
