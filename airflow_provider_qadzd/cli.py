@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -17,6 +18,12 @@ _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
 _PORT = Arg(("--port",), help="Port to listen on", type=int, default=8081)
 _TO = Arg(("--to",), help="Folder to copy the DAG files to", required=True)
 _CONN = Arg(("conn_id",), help="Zendesk connection id")
+_DISCONNECT = Arg(("--disconnect",), help="Revoke the token in Zendesk and forget it instead", action="store_true")
+_FLOW = Arg(("--flow",), help="Only this flow of [qadzd] flows; every flow if not given")
+_JSON = Arg(("--json",), help="Print JSON", action="store_true")
+_SILENT = Arg(
+    ("--silent-hours",), help="Hours without a delivery, while tickets change, to warn of", type=float, default=6
+)
 
 
 def get_commands() -> list[GroupCommand]:
@@ -28,9 +35,11 @@ def get_commands() -> list[GroupCommand]:
     commands = (
         GroupCommand("ledger", "The ledger's database", ledger),
         _command("receiver", "Serve the webhook receiver alone", receiver, _HOST, _PORT),
-        _command("connect", "Authorize a Zendesk connection in a browser", connect, _CONN),
+        _command("connect", "Authorize a Zendesk connection in any browser", connect, _CONN, _DISCONNECT),
         _command("dags", "Copy this package's DAG files", dags, _TO),
+        _command("doctor", "Look at everything that a flow rests on", doctor, _FLOW, _JSON, _SILENT),
         _command("new-key", "Print a new vault key", new_key),
+        _command("rotate-keys", "Seal every kept secret with the newest key", rotate_keys),
     )
     return [GroupCommand(name="qadzd", help="Sync QAD accounts and Zendesk tickets", subcommands=commands)]
 
@@ -98,6 +107,23 @@ def dags_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "dags"
 
 
+def doctor(given: argparse.Namespace) -> None:
+    """Every check of the flows, with what to do; exit 1 if one of them failed."""
+    from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.doctor import examine_flow
+    from airflow_provider_qadzd.sync.doctor import as_json, as_table, failed
+
+    logging.disable(logging.WARNING)  # Airflow logs to stdout, which is for the findings, maybe as JSON
+    flows = [config.flow_settings(given.flow)] if given.flow else config.flows()
+    found = {one.name: examine_flow(one, given.silent_hours) for one in flows}
+    if given.json:
+        print(as_json(found))
+    for name, findings in () if given.json else found.items():
+        print(f"Flow {name}\n{as_table(findings)}" if len(found) > 1 else as_table(findings))
+    if any(map(failed, found.values())):
+        sys.exit(1)
+
+
 def new_key(_given: argparse.Namespace) -> None:
     """A Fernet key for QADZD_VAULT_KEYS or QADZD_RECEIVER_KEYS."""
     from cryptography.fernet import Fernet
@@ -105,15 +131,29 @@ def new_key(_given: argparse.Namespace) -> None:
     print(Fernet.generate_key().decode())
 
 
+def rotate_keys(_given: argparse.Namespace) -> None:
+    """Seal anew what an older key sealed; exit 1 if something remains that no key given opens."""
+    from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.ledger import vault
+
+    done = vault.rotate_keys(config.open_ledger(), config.vault(), config.receiver_vault())
+    print(f"Sealed anew with the newest key: {done.resealed}. Already sealed with it: {done.current}.")
+    for row in done.unreadable:
+        print(f"No key given opens {row.name} of {row.holder}, sealed with key {row.key_id}.")
+    if done.unreadable:
+        sys.exit(1)
+
+
 def connect(given: argparse.Namespace) -> None:
-    """Authorization code with PKCE: print the address, wait for the redirect on this machine, keep the token."""
+    """What the Connect page does, for a machine without a browser: an address to open, and one to paste back."""
     from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
-    from airflow_provider_qadzd.plugin.connect import consent, listening
+    from airflow_provider_qadzd.plugin.connect import connect_at_terminal, disconnect
 
     hook = ZendeskHook(given.conn_id)
-    asked = consent(hook.oauth_client, hook.settings)
-    with listening(asked) as code:
-        print(f"Open this address in a browser: {asked.url}", flush=True)
-        token = hook.token_source.exchange_code(code(), asked.verifier)
-    user = hook.client.users.me()
-    print(f"Connected {hook.account.base_url} as {user['name']} ({user['role']}), scope {token.scope}.")
+    if given.disconnect:
+        told = disconnect(hook)
+    else:
+        told = connect_at_terminal(hook, sys.stdin.readline, lambda text: print(text, flush=True))
+    print(told.text)
+    if told.tone == "bad":
+        sys.exit(1)

@@ -144,21 +144,39 @@ def _url_in(found: Connection) -> str:
 
 
 def vault() -> Vault:
-    """For tokens: the keys in QADZD_VAULT_KEYS, else Airflow's own. FixFirst if there is none.
+    """For tokens: the keys in QADZD_VAULT_KEYS, else Airflow's own.
 
-    An Airflow without a Fernet key keeps its connections in plain text; so nothing secret is given to it either.
+    FixFirst if Airflow itself has none: it keeps the connections in plain text, so nothing secret is given to it, not
+    even with keys of our own.
     """
-    return Vault(_keys("QADZD_VAULT_KEYS") or [key for key in conf.get("core", "fernet_key").split(",") if key])
+    airflows = _airflows_keys()
+    if not airflows:
+        raise FixFirst(
+            "Airflow runs without a Fernet key and keeps its connections, passwords included, in plain text.",
+            advice="Make a key with `airflow qadzd new-key`, set it as [core] fernet_key in airflow.cfg "
+            "(AIRFLOW__CORE__FERNET_KEY) for every Airflow process, restart them, and save the connections again.",
+        )
+    return Vault(_keys_in(os.environ.get("QADZD_VAULT_KEYS", "")) or airflows)
 
 
 def receiver_vault() -> Vault:
-    """For signing secrets: the keys in QADZD_RECEIVER_KEYS, else those for tokens."""
-    own = _keys("QADZD_RECEIVER_KEYS")
+    """For signing secrets: the keys in QADZD_RECEIVER_KEYS, else those for tokens.
+
+    With keys of its own a receiver that runs alone needs none of Airflow's.
+    """
+    own = _keys_in(os.environ.get("QADZD_RECEIVER_KEYS", ""))
     return Vault(own, what="receiver key") if own else vault()
 
 
-def _keys(variable: str) -> list[str]:
-    return [key.strip() for key in os.environ.get(variable, "").split(",") if key.strip()]
+# airflow.models.crypto.get_fernet, 3.3.2: "if not fernet_key: log.warning('empty cryptography key - values will not be
+# stored encrypted.'); return _NullFernet()". Where nobody sets the option, the core reads it as empty, and the SDK's
+# `conf`, which does not fill templates in, as the text of its default (seen).
+def _airflows_keys() -> list[str]:
+    return [key for key in _keys_in(conf.get("core", "fernet_key", fallback="")) if key != "{FERNET_KEY}"]
+
+
+def _keys_in(text: str) -> list[str]:
+    return [key.strip() for key in text.split(",") if key.strip()]
 
 
 def extra_of(found: Connection, conn_id: str) -> dict[str, Any]:

@@ -23,11 +23,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_carries_all_that_is_needed(wheel: Path) -> None:
-    """DAGs, migrations and the marker of types are inside; tests are not."""
+    """DAGs, migrations, templates and the marker of types are inside; tests are not."""
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in (ROOT / "dags").glob("*.py"):
         assert f"airflow_provider_qadzd/dags/{path.name}" in names
     assert "airflow_provider_qadzd/ledger/migrations/versions/0001_first_tables.py" in names
+    assert "airflow_provider_qadzd/plugin/templates/connect.html" in names
     assert "airflow_provider_qadzd/py.typed" in names
     assert not any(name.startswith("tests/") for name in names)
 

@@ -14,9 +14,9 @@ from typing import Any
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 from airflow.sdk import Connection
+from airflow.sdk.configuration import conf
 
 from airflow_provider_qadzd import config
-from airflow_provider_qadzd.errors import QadzdError
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.ledger.identity import Account
@@ -25,11 +25,15 @@ from airflow_provider_qadzd.settings import settings_from
 from airflow_provider_qadzd.zendesk import oauth
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings, base_url_of
-from airflow_provider_qadzd.zendesk.oauth import OAuthClient, TokenSource, ZendeskAuth
+from airflow_provider_qadzd.zendesk.oauth import OAuthClient, ZendeskAuth
 from airflow_provider_qadzd.zendesk.pace import Pace
+from airflow_provider_qadzd.zendesk.tokens import TokenSource
 from airflow_provider_qadzd.zendesk.wire import error_from
 
 log = logging.getLogger(__name__)
+
+CALLBACK = "/qadzd/connect/callback"
+"""The Connect page's address for Zendesk's answer, below Airflow's own."""
 
 
 def settings_in(found: Connection) -> ZendeskSettings:
@@ -42,6 +46,11 @@ def base_url_in(found: Connection) -> str:
     """The normalised address of the account that a connection's host (and port) names."""
     host = f"{found.host or ''}:{found.port}" if found.port else found.host or ""
     return base_url_of(host, allow_http=settings_in(found).allow_http)
+
+
+def redirect_uri_in(settings: ZendeskSettings) -> str:
+    """Where Zendesk sends the browser after consent: as the connection says, else to Airflow's own Connect page."""
+    return settings.redirect_uri or conf.get("api", "base_url", fallback="").rstrip("/") + CALLBACK
 
 
 class ZendeskHook(HttpHook):
@@ -81,18 +90,21 @@ class ZendeskHook(HttpHook):
     @cached_property
     def oauth_client(self) -> OAuthClient:
         """The OAuth client that the connection's login and password are."""
-        found, how = config.connection(self.zendesk_conn_id), self.settings.auth
+        found, asks = config.connection(self.zendesk_conn_id), self.settings.auth == "authorization_code"
         return OAuthClient(
             self.account.base_url, found.login or "", found.password or "", self.settings.scope,
-            self.settings.redirect_uri, "authorization_code" if how == "authorization_code" else "client_credentials",
-            self.where,
+            redirect_uri_in(self.settings), "authorization_code" if asks else "client_credentials", self.where,
         )  # fmt: skip
+
+    @property
+    def token_name(self) -> str:
+        """Under which name `secrets` keeps the account's token."""
+        return f"token:{self.settings.auth}:{self.oauth_client.client_id}"
 
     @cached_property
     def token_source(self) -> TokenSource:
         """The account's OAuth token, kept valid across processes."""
-        name = f"token:{self.settings.auth}:{self.oauth_client.client_id}"
-        return TokenSource(name, self.oauth_client, self.secrets, requests.Session())
+        return TokenSource(self.token_name, self.oauth_client, self.secrets, requests.Session())
 
     @cached_property
     def session(self) -> requests.Session:
@@ -101,7 +113,8 @@ class ZendeskHook(HttpHook):
         if self.settings.auth == "api_token":
             found = config.connection(self.zendesk_conn_id)
             log.warning("%s", oauth.api_token_warning(self.where))
-            session.auth = ZendeskAuth(self.account.base_url, oauth.ApiToken(found.login or "", found.password or ""))
+            token = oauth.ApiToken(found.login or "", found.password or "", self.where)
+            session.auth = ZendeskAuth(self.account.base_url, token)
         else:
             session.auth = ZendeskAuth(self.account.base_url, self.token_source)
         return session
@@ -138,9 +151,7 @@ class ZendeskHook(HttpHook):
             )  # fmt: skip
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether Zendesk knows who we are."""
-        try:
-            user = self.client.users.me()
-        except QadzdError as error:
-            return False, str(error)
-        return True, f"Zendesk at {self.account.base_url} knows us as {user.get('name')} ({user.get('role')})."
+        """Whether Zendesk is there, knows us as an admin, and gave the token the scopes that are needed."""
+        from airflow_provider_qadzd.doctor import examine_connection
+
+        return examine_connection(self)

@@ -11,15 +11,22 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from cryptography.fernet import Fernet, InvalidToken
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import Row, and_, delete, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.ledger.schema import credential
 from airflow_provider_qadzd.ledger.store import Ledger, upsert
 from airflow_provider_qadzd.records import Lease, Token
+
+SIGNING = "signing:"
+"""How the names of signing secrets start: the receiver's vault seals them, and the one for tokens all others."""
+
+CONSENTS = "consent"
+"""The holder of requests for consent, which live ten minutes: they are not kept secrets, and nobody seals them anew."""
 
 
 class Vault:
@@ -42,6 +49,10 @@ class Vault:
                 advice="Make one with `airflow qadzd new-key`.",
             ) from None
         self._newest = key_id(keys[0])
+
+    def is_newest(self, sealed_by: str) -> bool:
+        """Whether that is the id of the key that this vault seals with."""
+        return sealed_by == self._newest
 
     def seal(self, plain: str) -> tuple[str, bytes]:
         """The id of the key used, and `plain` encrypted with it."""
@@ -125,6 +136,13 @@ class Secrets:
         with self.ledger.writing() as tx:
             upsert(tx, credential, [row])
 
+    def forget(self, name: str) -> bool:
+        """Delete what is kept under that name. False, and nothing is deleted, while somebody renews it."""
+        free = credential.c.lease_until <= self.ledger.clock.time()
+        with self.ledger.writing() as tx:
+            tx.execute(delete(credential).where(self._named(name), free))
+            return tx.execute(select(credential.c.version).where(self._named(name))).first() is None
+
     def with_prefix(self, prefix: str) -> dict[str, str]:
         """All plain secrets whose name starts with `prefix`, by name."""
         with self.ledger.reading() as tx:
@@ -145,3 +163,76 @@ class Secrets:
             "holder": self.holder, "credential_name": name, "key_id": "", "sealed": b"", "version": 0,
             "credential_state": "none", "lease_owner": "", "lease_until": 0.0, "written_at": self.ledger.now(),
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRow:
+    """One kept secret, without the secret. `opened_by` says which of the keys given opens it."""
+
+    holder: str
+    name: str
+    key_id: str
+    opened_by: Literal["newest", "older", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class RotatedKeys:
+    """What `rotate_keys` did: rows sealed anew, rows that no key given opens, rows that needed nothing."""
+
+    resealed: int
+    unreadable: tuple[SealedRow, ...]
+    current: int
+
+
+def sealed_rows(ledger: Ledger, vault: Vault, receiver_vault: Vault) -> list[SealedRow]:
+    """Every kept token and signing secret, by holder and name, and whether the newest key opens it."""
+    return [_judged(row, _vault_of(row, vault, receiver_vault)) for row in _kept(ledger)]
+
+
+def rotate_keys(ledger: Ledger, vault: Vault, receiver_vault: Vault) -> RotatedKeys:
+    """Seal with the newest key what an older one sealed.
+
+    Each row is one short transaction that leaves version and lease alone, so a refresh under way is not disturbed; a
+    row that changed since it was read is left to its writer, and not counted. Once every process has the newest key
+    first, this was run, and `sealed_rows` shows nothing but the newest, the older keys can go.
+    """
+    resealed, unreadable, current = 0, list[SealedRow](), 0
+    for row in _kept(ledger):
+        keys = _vault_of(row, vault, receiver_vault)
+        judged = _judged(row, keys)
+        if judged.opened_by == "none":
+            unreadable.append(judged)
+        elif judged.opened_by == "older":
+            resealed += _resealed(ledger, row, keys)
+        else:
+            current += 1
+    return RotatedKeys(resealed, tuple(unreadable), current)
+
+
+def _kept(ledger: Ledger) -> Sequence[Row[Any]]:
+    asked = select(credential).where(credential.c.version > 0, credential.c.holder != CONSENTS)
+    with ledger.reading() as tx:
+        return tx.execute(asked.order_by(credential.c.holder, credential.c.credential_name)).all()
+
+
+def _vault_of(row: Row[Any], vault: Vault, receiver_vault: Vault) -> Vault:
+    return receiver_vault if row.credential_name.startswith(SIGNING) else vault
+
+
+def _judged(row: Row[Any], keys: Vault) -> SealedRow:
+    opened_by: Literal["newest", "older", "none"] = "newest" if keys.is_newest(row.key_id) else "older"
+    try:
+        keys.open(row.key_id, row.sealed, row.credential_name)
+    except FixFirst:
+        opened_by = "none"
+    return SealedRow(row.holder, row.credential_name, row.key_id, opened_by)
+
+
+def _resealed(ledger: Ledger, row: Row[Any], keys: Vault) -> bool:
+    """Whether the row was still as read. Plain secrets are always version 1, so what is sealed is compared, too."""
+    sealed_by, sealed = keys.seal(keys.open(row.key_id, row.sealed, row.credential_name))
+    names = ("holder", "credential_name", "version", "key_id", "sealed")
+    as_read = and_(*(credential.c[name] == getattr(row, name) for name in names))
+    with ledger.writing() as tx:
+        done = tx.execute(update(credential).where(as_read).values(key_id=sealed_by, sealed=sealed))
+    return done.rowcount == 1

@@ -1,9 +1,10 @@
-"""What Airflow's api-server gets from this package: the webhook receiver, mounted at /qadzd."""
+"""What Airflow's api-server gets from this package: the webhook receiver and the Connect page, mounted at /qadzd."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -15,9 +16,22 @@ class QadzdPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The receiver, which opens the ledger with its first request."""
+        """One app: the page's routes first, then the receiver, which opens the ledger with its first request."""
+        from starlette.applications import Starlette
+        from starlette.routing import Mount
+
         from airflow_provider_qadzd import config
+        from airflow_provider_qadzd.plugin.connect_page import connect_routes
         from airflow_provider_qadzd.plugin.receiver import receiver_app
 
-        app = receiver_app(config.open_ledger, config.receiver_vault, config.number("freshness_seconds"))
-        return [{"app": app, "url_prefix": "/qadzd", "name": "QAD sync: webhook receiver"}]
+        receiver = receiver_app(config.open_ledger, config.receiver_vault, config.number("freshness_seconds"))
+        app = Starlette(routes=[*connect_routes(), Mount("/", receiver)])
+        return [{"app": app, "url_prefix": "/qadzd", "name": "QAD sync: webhook receiver and Connect page"}]
+
+    @cached_property
+    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """A link in the menu. Without a route of the UI's own it opens a tab: consent cannot be given in a frame."""
+        from airflow.configuration import conf
+
+        root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+        return [{"name": "Connect Zendesk", "href": f"{root}/qadzd/connect", "destination": "nav", "category": "admin"}]

@@ -24,7 +24,7 @@ MISSING_SCOPE = "MissingScope"
 BULK_IMPORT_OFF = "BulkImportOff"
 """`Facts.code` of a 403 on bulk creation of users, which Zendesk switches on per account and only on request."""
 
-CONNECT = "Run `airflow qadzd connect` for this connection and consent again."
+CONNECT = "Open Connect in Airflow's menu, or run `airflow qadzd connect CONN_ID`, and consent again."
 ADDRESS = "Check the connection's host: it is https://SUBDOMAIN.zendesk.com, not a host-mapped or help centre address."
 LONGEST_WAIT = 3600.0
 DEFAULT_WAIT = 10.0

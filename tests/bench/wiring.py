@@ -23,8 +23,9 @@ from airflow_provider_qadzd.ledger.identity import Account, Flow
 from airflow_provider_qadzd.ledger.vault import Secrets, Vault
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
-from airflow_provider_qadzd.zendesk.oauth import OAuthClient, TokenSource, ZendeskAuth
+from airflow_provider_qadzd.zendesk.oauth import OAuthClient, ZendeskAuth
 from airflow_provider_qadzd.zendesk.pace import Pace
+from airflow_provider_qadzd.zendesk.tokens import TokenSource
 
 QAD_USER, QAD_PASSWORD = "svc_zendesk", "sandbox"
 PLENTY = 1_000_000

@@ -22,13 +22,13 @@ from airflow_provider_qadzd.sync.onboard import EVENT_TYPES
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.oauth import (
     OAuthClient,
-    TokenSource,
     ZendeskAuth,
     authorization_url,
     new_state,
     new_verifier,
 )
 from airflow_provider_qadzd.zendesk.pace import Pace
+from airflow_provider_qadzd.zendesk.tokens import TokenSource
 from airflow_provider_qadzd.zendesk.wire import JobStatus, NotFound
 from tests.zendesk.fakes import FakeClock, MemoryBudget, MemoryTokens
 

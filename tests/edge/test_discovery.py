@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import requests
 from airflow.configuration import conf
 from airflow.sdk import Connection
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
@@ -22,7 +20,6 @@ from airflow_provider_qadzd.hooks.qad import QadHook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.provider_info import get_provider_info
 from airflow_provider_qadzd.sandbox import Sandbox
-from tests.edge.conftest import zendesk_connection
 
 AIRFLOW = Path(sys.executable).parent / "airflow"
 
@@ -117,37 +114,3 @@ def test_a_connection_answers_its_test(sandbox: Sandbox, monkeypatch: pytest.Mon
     assert not good
     assert "zendesk_other" in told
     assert "wrong-secret-3" not in told
-
-
-@pytest.mark.parametrize("denied", [False, True], ids=["allowed", "denied"])
-def test_a_connection_is_authorized_at_a_terminal(
-    denied: bool, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """`airflow qadzd connect` prints the address, takes the redirect and keeps the token; a denial is told in words."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        redirect = f"http://127.0.0.1:{free.getsockname()[1]}/callback"
-    sandbox.post_control("/_sandbox/settings", {"deny_authorization": denied})
-    connection = zendesk_connection(sandbox.url, auth="authorization_code", redirect_uri=redirect)
-    monkeypatch.setenv("AIRFLOW_CONN_ZENDESK_CONNECT", connection)
-    command = [str(AIRFLOW), "qadzd", "connect", "zendesk_connect"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        try:
-            line = next(line for line in process.stdout if line.startswith("Open this address"))
-            stranger = requests.get(f"{redirect}?code=x&state=guessed", timeout=10)
-            requests.get(line.split(": ", 1)[1].strip(), timeout=10)
-            rest = process.stdout.read()
-            code = process.wait(60)
-        finally:
-            process.kill()
-    assert stranger.status_code == 400
-    if denied:
-        assert code != 0
-        assert "did not give consent: access_denied" in rest
-    else:
-        assert code == 0, rest
-        assert "(admin)" in rest
-        monkeypatch.setenv("AIRFLOW_CONN_ZENDESK_DEFAULT", connection)
-        token = ZendeskHook().token_source.access_token()
-        assert token.encode() not in (tmp_path / "ledger.db").read_bytes()

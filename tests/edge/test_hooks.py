@@ -94,7 +94,7 @@ def test_an_extra_that_is_wrong_is_told(
 def test_without_a_vault_key_nothing_is_written(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow without a Fernet key, and no key of our own: refused before anything is asked for."""
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
-    with pytest.raises(FixFirst, match="no vault key"):
+    with pytest.raises(FixFirst, match="without a Fernet key"):
         _ = ZendeskHook().client.users.me()
     assert sandbox.get_control("/_sandbox/stats")["total"] == 0
 

@@ -35,8 +35,9 @@ from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
 from airflow_provider_qadzd.sync.plan import Brake
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
-from airflow_provider_qadzd.zendesk.oauth import OAuthClient, TokenSource, ZendeskAuth
+from airflow_provider_qadzd.zendesk.oauth import OAuthClient, ZendeskAuth
 from airflow_provider_qadzd.zendesk.pace import Pace
+from airflow_provider_qadzd.zendesk.tokens import TokenSource
 
 Row = dict[str, Any]
 KEY = Fernet.generate_key().decode()

@@ -1,41 +1,21 @@
-"""A token is renewed once however many need it, and no secret shows."""
+"""What is asked of Zendesk's OAuth, where the header goes, and what a 401 means."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
 
-from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
-from airflow_provider_qadzd.records import Lease, Token
+from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.records import Token
 from airflow_provider_qadzd.settings import settings_from
 from airflow_provider_qadzd.zendesk import oauth
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings, base_url_of
-from airflow_provider_qadzd.zendesk.oauth import ApiToken, OAuthClient, TokenSource, ZendeskAuth
-from tests.zendesk.fakes import BASE_URL, Answers, FakeClock, MemoryTokens, answer, session_of
-
-MACHINE = OAuthClient(BASE_URL, "qadzd", "client-secret", where="connection zendesk_default")
-PERSON = replace(MACHINE, grant="authorization_code", redirect_uri="https://airflow.example.com/qadzd/connect")
-GIVEN = {"access_token": "acc-2", "refresh_token": "ref-2", "expires_in": 1800, "scope": "read write"}
-
-
-def source(
-    client: OAuthClient, token: Token | None, *answers: requests.Response | Exception
-) -> tuple[TokenSource, MemoryTokens, Answers, FakeClock]:
-    """A TokenSource over a store that holds `token`, and a list of answers."""
-    clock = FakeClock()
-    store, said = MemoryTokens(clock, token), Answers(*answers)
-    return TokenSource("zendesk", client, store, session_of(said), clock), store, said, clock
-
-
-def held(lives: float | None = 1800.0, version: int = 1) -> Token:
-    """A stored token that lives that long yet."""
-    at = None if lives is None else FakeClock().time() + lives
-    return Token("acc-1", "ref-1", at, "read write", version)
-
+from airflow_provider_qadzd.zendesk.oauth import ApiToken, OAuthClient, ZendeskAuth
+from tests.zendesk.fakes import BASE_URL, Answers, answer, session_of
+from tests.zendesk.test_tokens import GIVEN, MACHINE, PERSON, held, source
 
 # -- addresses, settings, requests -------------------------------------------------------------------------------------
 
@@ -148,204 +128,6 @@ def test_scopes_not_granted_are_named() -> None:
     assert oauth.missing_scopes("read write", "write read") == ()
 
 
-# -- keeping a token ---------------------------------------------------------------------------------------------------
-
-
-def test_a_valid_token_costs_no_call() -> None:
-    """What is stored and still good is used."""
-    tokens, _, said, _ = source(MACHINE, held())
-    assert tokens.header() == "Bearer acc-1"
-    assert said.asked == []
-
-
-@pytest.mark.parametrize(
-    ("token", "calls"),
-    [
-        pytest.param(None, 1, id="none yet"),
-        pytest.param(held(61), 0, id="just long enough"),
-        pytest.param(held(60), 1, id="about to lapse"),
-        pytest.param(held(-1), 1, id="lapsed"),
-        pytest.param(held(None), 0, id="no end told"),
-    ],
-)
-def test_a_token_is_renewed_a_minute_before_it_lapses(token: Token | None, calls: int) -> None:
-    """A token that might lapse on the way is not sent."""
-    tokens, _, said, _ = source(MACHINE, token, answer(200, GIVEN))
-    tokens.access_token()
-    assert len(said.asked) == calls
-
-
-def test_client_credentials_ask_for_a_new_token_and_store_it_before_use() -> None:
-    """The body names client, secret and scope; the answer is stored with its end and the next version."""
-    tokens, store, said, clock = source(MACHINE, held(0), answer(201, {**GIVEN, "refresh_token": None}))
-    assert tokens.access_token() == "acc-2"
-    assert store.saved == [Token("acc-2", None, clock.time() + 1800, "read write", 2)]
-    assert store.held is None
-    named = {"client_id": "qadzd", "client_secret": "client-secret", "scope": "read write"}
-    assert said.bodies == [{"grant_type": "client_credentials", **named}]
-    assert said.asked[0].url == f"{BASE_URL}/oauth/tokens"
-
-
-def test_a_refresh_token_is_spent_once_and_rotated() -> None:
-    """The next refresh uses the token that the last one gave."""
-    later = answer(200, {**GIVEN, "access_token": "acc-3", "refresh_token": "ref-3"})
-    tokens, store, said, clock = source(PERSON, held(0), answer(200, GIVEN), later)
-    assert tokens.access_token() == "acc-2"
-    clock.now += 1800
-    assert tokens.access_token() == "acc-3"
-    assert [body["refresh_token"] for body in said.bodies] == ["ref-1", "ref-2"]
-    assert store.token is not None
-    assert (store.token.refresh, store.token.version) == ("ref-3", 3)
-
-
-def test_an_end_that_is_not_told_is_not_invented() -> None:
-    """`expires_in` may be null; the refresh token may be left out and is then kept."""
-    tokens, store, _, _ = source(PERSON, held(0), answer(200, {"access_token": "acc-2", "expires_in": None}))
-    tokens.access_token()
-    assert store.token is not None
-    assert (store.token.expires_at, store.token.refresh) == (None, "ref-1")
-
-
-def test_who_finds_another_at_it_waits_and_takes_its_token() -> None:
-    """While somebody holds the lease, the store is read again, and no call is made."""
-    tokens, store, said, clock = source(PERSON, held(0))
-    other = store.lease("zendesk", "other", 1, 90)
-    assert other is not None
-
-    def finish() -> None:
-        if len(clock.slept) == 3:
-            store.save(other, Token("acc-2", "ref-2", clock.time() + 1800))
-
-    clock.while_asleep = finish
-    assert tokens.access_token() == "acc-2"
-    assert (said.asked, len(clock.slept)) == ([], 3)
-
-
-def test_waiting_for_another_is_bounded() -> None:
-    """After `patience` seconds the wait is told instead of spent."""
-    tokens, store, said, clock = source(PERSON, held(0))
-    store.lease("zendesk", "other", 1, 1000)
-    with pytest.raises(TryLater):
-        tokens.access_token()
-    assert sum(clock.slept) <= 20
-    assert said.asked == []
-
-
-def test_a_lapsed_lease_lets_the_same_refresh_token_be_tried_once() -> None:
-    """Whoever held it may have died before asking."""
-    tokens, store, said, clock = source(PERSON, held(0), answer(200, GIVEN))
-    store.held = Lease("zendesk", "dead", 1, clock.time() + 5)
-    assert tokens.access_token() == "acc-2"
-    assert [body["refresh_token"] for body in said.bodies] == ["ref-1"]
-
-
-def test_a_dead_refresh_token_means_connect_again() -> None:
-    """`invalid_grant` with nothing newer stored: a person must consent, and nobody asks Zendesk meanwhile."""
-    tokens, store, said, _ = source(PERSON, held(0), answer(400, {"error": "invalid_grant", "error_description": "x"}))
-    for _ in range(2):
-        with pytest.raises(FixFirst, match="airflow qadzd connect"):
-            tokens.access_token()
-    assert store.token is not None
-    assert store.token.state == "connect_again"
-    assert store.held is None
-    assert len(said.asked) == 1
-
-
-def test_a_late_answer_of_an_earlier_holder_is_used() -> None:
-    """`invalid_grant` because another had spent the token and has stored the next one meanwhile."""
-    tokens, store, said, clock = source(PERSON, held(0))
-
-    class Late(Answers):
-        def send(self, request: requests.PreparedRequest, *args: object, **options: object) -> requests.Response:
-            store.token = Token("acc-9", "ref-9", clock.time() + 1800, version=2)
-            return super().send(request, *args, **options)
-
-    said = Late(answer(400, {"error": "invalid_grant"}))
-    tokens = TokenSource("zendesk", PERSON, store, session_of(said), clock)
-    assert tokens.access_token() == "acc-9"
-    assert store.token is not None
-    assert store.token.state == "ok"
-
-
-@pytest.mark.parametrize(
-    ("said", "kind", "words"),
-    [
-        pytest.param(
-            answer(401, {"error": "invalid_client"}), FixFirst, "connection zendesk_default", id="client, 401"
-        ),
-        pytest.param(
-            answer(400, {"error": "invalid_client"}), FixFirst, "connection zendesk_default", id="client, 400"
-        ),
-        pytest.param(answer(400, {"error": "invalid_scope"}), FixFirst, "scope", id="scope"),
-        pytest.param(answer(400, {"error": "unauthorized_client"}), FixFirst, "confidential", id="public client"),
-        pytest.param(answer(404, "<html>"), FixFirst, BASE_URL, id="wrong address"),
-        pytest.param(answer(302, "", {"Location": "https://elsewhere"}), FixFirst, BASE_URL, id="redirect"),
-        pytest.param(answer(200, "<html>"), FixFirst, "without a token", id="a page"),
-        pytest.param(answer(200, {"access_token": ""}), FixFirst, "without a token", id="an empty token"),
-        pytest.param(answer(429, "slow", {"Retry-After": "7"}), TryLater, "rate limit", id="rate limit"),
-        pytest.param(answer(503, ""), TryLater, "not available", id="maintenance"),
-        pytest.param(requests.ReadTimeout("client-secret"), TryLater, "got lost", id="no answer"),
-        pytest.param(requests.ConnectTimeout("client-secret"), TryLater, "cannot be reached", id="no connection"),
-    ],
-)
-def test_a_refused_renewal_frees_the_lease_and_says_what_to_do(
-    said: requests.Response | Exception, kind: type[QadzdError], words: str
-) -> None:
-    """Only `invalid_grant` ends the token; anything else leaves it for the next try, and no error holds a secret."""
-    tokens, store, _, _ = source(PERSON, held(0), said)
-    with pytest.raises(kind, match=words) as error:
-        tokens.access_token()
-    assert store.held is None
-    assert store.token is not None
-    assert store.token.state == "ok"
-    for secret in ("client-secret", "ref-1", "acc-1"):
-        assert secret not in f"{error.value!r} {error.value}"
-
-
-@pytest.mark.parametrize("token", [None, Token("a", None, 1.0), Token("a", "r", 1.0, state="connect_again")])
-def test_without_consent_zendesk_is_not_asked(token: Token | None) -> None:
-    """No token, no refresh token or a refused one: only a person can help."""
-    tokens, store, said, _ = source(PERSON, token)
-    with pytest.raises(FixFirst, match="airflow qadzd connect"):
-        tokens.access_token()
-    assert (said.asked, store.held) == ([], None)
-
-
-def test_a_code_becomes_the_first_token() -> None:
-    """The code goes with its verifier and redirect address; the token is stored even where one was refused before."""
-    refused = Token("acc-1", "ref-1", 0.0, version=4, state="connect_again")
-    tokens, store, said, _ = source(PERSON, refused, answer(200, GIVEN))
-    tokens.exchange_code("code-1", "verifier-1")
-    assert said.bodies[0] == {
-        "grant_type": "authorization_code",
-        "client_id": "qadzd",
-        "client_secret": "client-secret",
-        "code": "code-1",
-        "code_verifier": "verifier-1",
-        "redirect_uri": PERSON.redirect_uri,
-        "scope": "read write",
-    }
-    assert store.token is not None
-    assert (store.token.access, store.token.state, store.token.version) == ("acc-2", "ok", 5)
-    assert tokens.access_token() == "acc-2"
-
-
-def test_a_spent_code_leaves_the_store_as_it_was() -> None:
-    """A code that is refused says nothing about the token that is stored."""
-    tokens, store, _, _ = source(PERSON, held(), answer(400, {"error": "invalid_grant"}))
-    with pytest.raises(FixFirst):
-        tokens.exchange_code("code-1", "verifier-1")
-    assert (store.token, store.held) == (held(), None)
-
-
-def test_nothing_printed_holds_a_secret() -> None:
-    """A repr may end up in a log."""
-    tokens, _, _, _ = source(PERSON, held())
-    shown = f"{PERSON!r} {tokens!r} {held()!r} {ApiToken('a@b.co', 'api-secret')!r} {oauth.api_token_warning('x')}"
-    for secret in ("client-secret", "acc-1", "ref-1", "api-secret"):
-        assert secret not in shown
-
-
 # -- the header --------------------------------------------------------------------------------------------------------
 
 
@@ -366,11 +148,33 @@ def test_a_401_costs_one_renewal_and_one_retry() -> None:
     assert len(renewals.asked) == 1
 
 
-def test_a_second_401_is_the_answer() -> None:
-    """There is no third try."""
+@pytest.mark.parametrize(
+    ("client", "advice"),
+    [
+        pytest.param(PERSON, "Open Connect in Airflow's menu, or run `airflow qadzd connect CONN_ID`", id="consent"),
+        pytest.param(MACHINE, "login and password, which are the OAuth client's id and secret", id="client"),
+    ],
+)
+def test_a_second_401_says_what_to_do(client: OAuthClient, advice: str) -> None:
+    """There is no third try: a person has to look, and is told where, by connection and by kind of credentials."""
+    tokens, _, renewals, _ = source(client, held(), answer(200, GIVEN))
+    api = Answers(answer(401), answer(401, {"error": "invalid_token"}))
+    with pytest.raises(FixFirst, match="connection zendesk_default") as error:
+        asking(tokens, api)(f"{BASE_URL}/api/v2/x?token=query-secret")
+    assert advice in error.value.advice
+    assert (error.value.facts.status, error.value.facts.code) == (401, "invalid_token")
+    assert (error.value.facts.method, error.value.facts.path) == ("GET", "/api/v2/x")
+    assert (api.left, renewals.left) == ([], [])
+    for secret in ("acc-", "ref-", "client-secret", "query-secret"):
+        assert secret not in f"{error.value!r} {error.value}"
+
+
+def test_a_refusal_for_another_reason_than_a_401_goes_to_the_caller() -> None:
+    """Only a 401 is about the token; a repetition that meets another refusal is not repeated."""
     tokens, _, renewals, _ = source(MACHINE, held(), answer(200, GIVEN))
-    api = Answers(answer(401), answer(401))
-    assert asking(tokens, api)(f"{BASE_URL}/api/v2/x").status_code == 401
+    api = Answers(answer(403), answer(401), answer(503))
+    get = asking(tokens, api)
+    assert [get(f"{BASE_URL}/x").status_code for _ in range(2)] == [403, 503]
     assert (api.left, renewals.left) == ([], [])
 
 
@@ -398,8 +202,19 @@ def test_the_header_goes_to_no_other_address(url: str) -> None:
 
 
 def test_an_api_token_is_sent_as_zendesk_wants_it_and_is_never_renewed() -> None:
-    """Basic credentials of `email/token` and the token; a 401 is final; the warning names the end."""
+    """Basic credentials of `email/token` and the token; a 401 says what to check; the warning names the end."""
     api = Answers(answer(401))
-    assert asking(ApiToken("a@b.co", "t"), api)(f"{BASE_URL}/x").status_code == 401
+    with pytest.raises(FixFirst, match=r"connection zendesk_default: .* login .* password") as error:
+        asking(ApiToken("a@b.co", "t", "connection zendesk_default"), api)(f"{BASE_URL}/x")
+    assert "Connect" not in error.value.advice
+    assert api.left == []
     assert api.asked[0].headers["Authorization"] == "Basic YUBiLmNvL3Rva2VuOnQ="
     assert "2027-04-30" in oauth.api_token_warning("connection zendesk_default")
+
+
+def test_nothing_printed_holds_a_secret() -> None:
+    """A repr may end up in a log."""
+    tokens, _, _, _ = source(PERSON, held())
+    shown = f"{PERSON!r} {tokens!r} {held()!r} {ApiToken('a@b.co', 'api-secret')!r} {oauth.api_token_warning('x')}"
+    for secret in ("client-secret", "acc-1", "ref-1", "api-secret"):
+        assert secret not in shown

@@ -22,8 +22,9 @@ from airflow_provider_qadzd.sandbox import Sandbox, running
 from airflow_provider_qadzd.zendesk import oauth
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.connection import base_url_of
-from airflow_provider_qadzd.zendesk.oauth import ApiToken, OAuthClient, TokenSource, ZendeskAuth
+from airflow_provider_qadzd.zendesk.oauth import ApiToken, OAuthClient, ZendeskAuth
 from airflow_provider_qadzd.zendesk.pace import Pace
+from airflow_provider_qadzd.zendesk.tokens import TokenSource
 from airflow_provider_qadzd.zendesk.webhook import Refused, verify
 from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, MISSING_SCOPE, JobStatus, NotFound, flatten
 from tests.zendesk.fakes import FakeClock, MemoryBudget, MemoryTokens

@@ -54,10 +54,10 @@ def demo(stack: ExitStack, folder: Path, once: bool) -> int:
     if forgotten:
         progress.say(f"ended {forgotten} processes of an earlier demo that was killed")
     shutil.rmtree(folder / "airflow", ignore_errors=True)
-    sandbox_port, callback_port, api, worker_log, trigger_log = free_ports(5)
+    sandbox_port, api, worker_log, trigger_log = free_ports(4)
     place = Place(folder, folder_of_dags(), api, worker_log, trigger_log)
     sandbox = SandboxControl(f"http://127.0.0.1:{sandbox_port}")
-    told = {**connections(sandbox.url, callback_port), **schedules(place.url)}
+    told = {**connections(sandbox.url), **schedules(place.url)}
     airflow = Airflow(place, airflow_environment(place, told), progress)
     # Named last, done first: the services end before the demo says so.
     stack.callback(sandbox.close)
@@ -129,12 +129,11 @@ def sandbox_service(folder: Path, port: int) -> Service:
     return Service("The sandbox", command, {**clean_environment(), **path}, folder / "sandbox.log", signal.SIGINT)
 
 
-def connections(sandbox: str, callback_port: int) -> dict[str, str]:
+def connections(sandbox: str) -> dict[str, str]:
     """The three connections, all to the sandbox, as environment variables."""
     login = {"login": "sandbox", "password": "sandbox"}
     zendesk = {"conn_type": "zendesk_support", "host": sandbox, **login}
     by_code = {"auth": "authorization_code", "scope": "read write"}
-    by_code["redirect_uri"] = f"http://127.0.0.1:{callback_port}/callback"
     qad = {"conn_type": "qad", "host": f"{sandbox}/clouderp", "login": "svc_zendesk", "password": "sandbox"}
     return _as_variables(
         {

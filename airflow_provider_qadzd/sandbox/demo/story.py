@@ -87,9 +87,10 @@ class Story:
         log = self.airflow.place.folder / "connect.log"
         command = [str(Path(sys.executable).parent / "airflow"), "qadzd", "connect", conn_id]
         with log.open("w") as errors, subprocess.Popen(
-            command, env=dict(self.airflow.environment), stdout=subprocess.PIPE, stderr=errors, text=True
+            command, env=dict(self.airflow.environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            text=True,
         ) as process:  # fmt: skip
-            # It waits for a browser as long as it is let.
+            # It waits for an answer as long as it is let.
             patience = threading.Timer(90, process.kill)
             patience.start()
             try:
@@ -103,17 +104,21 @@ class Story:
         self.progress.say(f"  {said.strip().splitlines()[-1]}")
 
     def _consent(self, process: subprocess.Popen[str]) -> str:
-        """Follow the address that the command prints; the sandbox agrees at once. What the command said after it."""
+        """Open the address that the command prints; the sandbox agrees at once. What the command said at last.
+
+        Where a browser would then be sent, nobody goes: that address is pasted into the command.
+        """
         said: list[str] = []
         for line in process.stdout or ():
             said.append(line)
-            address = line.partition("Open this address in a browser:")[2].strip()
-            if address:
+            if "/oauth/authorizations/new?" in line and process.stdin is not None:
                 with requests.Session() as browser:
                     browser.trust_env = False
-                    answer = browser.get(address, timeout=60)
-                if not answer.ok:
-                    raise Failed(f"The redirect after the consent was answered with {answer.status_code}.")
+                    answer = browser.get(line.strip(), timeout=60, allow_redirects=False)
+                if "location" not in answer.headers:
+                    raise Failed(f"The consent page answered with {answer.status_code}.")
+                process.stdin.write(f"{answer.headers['location']}\n")
+                process.stdin.flush()
                 said.clear()
         return "".join(said) or "It said nothing."
 

@@ -1,0 +1,1 @@
+"""Tests of the Connect page, and of the same at a terminal."""
