@@ -20,7 +20,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": _modules("QAD", "hooks.qad") + _modules("Zendesk Support", "hooks.zendesk"),
         "operators": _modules("QAD to Zendesk", "operators.accounts", "operators.tickets", "operators.onboard"),
         "sensors": _modules("Zendesk Support", "sensors.zendesk"),
-        "triggers": _modules("Zendesk Support", "triggers.zendesk"),
+        "triggers": _modules("Zendesk Support", "triggers.zendesk", "triggers.zendesk_jobs"),
         "config": {"qadzd": {"description": "QAD to Zendesk sync.", "options": _options()}},
         "cli": ["airflow_provider_qadzd.cli.get_commands"],
     }

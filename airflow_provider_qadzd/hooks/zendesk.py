@@ -52,11 +52,13 @@ class ZendeskHook(HttpHook):
     conn_type = "zendesk_support"
     hook_name = "Zendesk Support (QAD sync)"
 
-    def __init__(self, zendesk_conn_id: str = default_conn_name, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self, zendesk_conn_id: str = default_conn_name, ledger: Ledger | None = None, found: Connection | None = None
+    ) -> None:  # fmt: skip
         super().__init__(http_conn_id=zendesk_conn_id)
         self.zendesk_conn_id = zendesk_conn_id
         self.where = f"connection {zendesk_conn_id}"
-        self._given_ledger = ledger
+        self._given_ledger, self._given_connection = ledger, found
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -64,14 +66,19 @@ class ZendeskHook(HttpHook):
         return self._given_ledger or config.open_ledger()
 
     @cached_property
+    def found(self) -> Connection:
+        """The connection: as given, where it had to be asked for asynchronously, else as Airflow has it."""
+        return self._given_connection or config.connection(self.zendesk_conn_id)
+
+    @cached_property
     def settings(self) -> ZendeskSettings:
         """The connection's extra, checked."""
-        return settings_in(config.connection(self.zendesk_conn_id))
+        return settings_in(self.found)
 
     @cached_property
     def account(self) -> Account:
         """The ledger's row of the account that this connection means now."""
-        return identity.account_at(self.ledger, base_url_in(config.connection(self.zendesk_conn_id)))
+        return identity.account_at(self.ledger, base_url_in(self.found))
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -81,7 +88,7 @@ class ZendeskHook(HttpHook):
     @cached_property
     def oauth_client(self) -> OAuthClient:
         """The OAuth client that the connection's login and password are."""
-        found, how = config.connection(self.zendesk_conn_id), self.settings.auth
+        found, how = self.found, self.settings.auth
         return OAuthClient(
             self.account.base_url, found.login or "", found.password or "", self.settings.scope,
             self.settings.redirect_uri, "authorization_code" if how == "authorization_code" else "client_credentials",
@@ -99,9 +106,9 @@ class ZendeskHook(HttpHook):
         """One signed session for the hook's life."""
         session = requests.Session()
         if self.settings.auth == "api_token":
-            found = config.connection(self.zendesk_conn_id)
             log.warning("%s", oauth.api_token_warning(self.where))
-            session.auth = ZendeskAuth(self.account.base_url, oauth.ApiToken(found.login or "", found.password or ""))
+            token = oauth.ApiToken(self.found.login or "", self.found.password or "")
+            session.auth = ZendeskAuth(self.account.base_url, token)
         else:
             session.auth = ZendeskAuth(self.account.base_url, self.token_source)
         return session

@@ -31,6 +31,7 @@ from airflow_provider_qadzd.sync.mirror import held, observe
 from airflow_provider_qadzd.sync.pairs import FEW, Pairs, refusal
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
+from airflow_provider_qadzd.zendesk.pace import calls_used_up
 from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus, NotFound
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Applier:
                 if waiting:
                     return waiting
         except TryLater as busy:
-            if busy.facts.status != 429 and busy.facts.code != "BudgetUsedUp":
+            if not calls_used_up(busy):
                 raise
             return Waiting(self.ledger.clock.time() + busy.wait, ())
         except FixFirst:

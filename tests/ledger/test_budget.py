@@ -19,7 +19,8 @@ def busiest_minute(calls: list[float]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit", "least", "most"), [("requests", 140, 60, 65), ("exports", 10, 60, 62), ("user_updates", 1, 1, 1.2)]
+    ("name", "limit", "least", "most"),
+    [("requests", 140, 60, 65), ("exports", 10, 60, 62), ("user_updates", 1, 1, 1.2)],
 )
 def test_a_window_holds_the_limit_and_no_more(
     ledger: Ledger, clock: SetClock, name: str, limit: int, least: float, most: float
