@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseOperator
@@ -22,9 +22,6 @@ from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.retry import QadzdRetryPolicy
 from airflow_provider_qadzd.sync.mapping import Rules
 from airflow_provider_qadzd.zendesk.pace import calls_used_up
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 
 _SHORTEST_DEFERRAL = 5.0
@@ -70,10 +67,11 @@ class FlowOperator(BaseOperator):
         return OpenFlow(self.flow)
 
     @contextmanager
-    def deferring(self, done: DataclassInstance | dict[str, Any] | None = None) -> Iterator[None]:
+    def deferring(self, done: Any = None) -> Iterator[None]:
         """Where Zendesk's calls are used up, gives the slot back until there are some, and no try is lost.
 
-        `execute` is then called again, with what is `done` so far as `so_far`; a long first read is many such pieces.
+        `execute` is then called again, with what is `done` so far (a dict or a dataclass) as `so_far`: a long first
+        read is many such pieces.
         """
         try:
             yield
