@@ -7,13 +7,19 @@ import gc
 from contextlib import suppress
 
 from .clock import parse_instant
+from .manual import MANUAL
 from .serve import listening, server_for
 from .state import Settings, Size, State
 
 
 def arguments() -> argparse.Namespace:
     """What the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m airflow_provider_qadzd.sandbox", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_qadzd.sandbox",
+        description=__doc__,
+        epilog=MANUAL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
     parser.add_argument("--customers", type=int, default=40, help="QAD customers")

@@ -11,14 +11,17 @@ from . import control, qad
 from .state import State
 from .web import Call, Reply, routes
 from .zendesk import (
+    definitions,
     exports,
     fields,
     gate,
     identities,
     jobs,
     memberships,
+    merges,
     oauth,
     organizations,
+    search,
     tickets,
     triggers,
     users,
@@ -37,7 +40,10 @@ RESOURCES = (
     fields,
     jobs,
     webhooks,
+    definitions,
     triggers,
+    search,
+    merges,
 )
 
 

@@ -1,19 +1,22 @@
 """Rules that spoil chosen calls: a status, a lost answer, a delay, a page of HTML.
 
 A rule says which calls it matches and how often it fires. With `after_effect` the call takes effect first and
-its answer is lost, which is the fault that tells a careful client from a careless one.
+its answer is lost, which is the fault that tells a careful client from a careless one. The action `job` leaves the call
+alone and spoils the bulk job that it starts. `manual` explains every word of it.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import asdict, dataclass, field, fields
+from email.utils import formatdate
 from fnmatch import fnmatchcase
 from typing import Any
 
 from .web import JSON, Call, Reply, encode, refuse
+from .zendesk.oddities import unknown_words
 
-ACTIONS = ("status", "drop", "delay", "reset-after", "html")
+ACTIONS = ("status", "drop", "delay", "reset-after", "html", "job")
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class Fault:
     action: str = "status"
     status: int | None = None
     retry_after: str | None = None
+    retry_after_date: float | None = None
     content_type: str | None = None
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -34,12 +38,19 @@ class Fault:
     seconds: float = 0.0
     after_bytes: int | None = None
     after_effect: bool = False
+    job: dict[str, Any] = field(default_factory=dict)
     seen: int = 0
     fired: int = 0
 
     @property
     def lets_through(self) -> bool:
-        return self.after_effect or self.action in ("delay", "reset-after")
+        """Whether the call takes effect."""
+        return self.after_effect or self.action in ("delay", "reset-after", "job")
+
+    @property
+    def spoils(self) -> bool:
+        """Whether the caller sees something else than the answer."""
+        return self.action not in ("delay", "job")
 
     def applies(self, call: Call) -> bool:
         if self.times is not None and self.fired >= self.times:
@@ -51,11 +62,13 @@ class Fault:
         self.seen += 1
         return self.seen > self.skip and (self.seen - self.skip) % self.every == 0
 
-    def reply(self) -> Reply:
+    def reply(self, now: float) -> Reply:
         html = self.action == "html"
         headers = dict(self.headers)
         if self.retry_after is not None:
             headers["Retry-After"] = self.retry_after
+        elif self.retry_after_date is not None:
+            headers["Retry-After"] = formatdate(now + self.retry_after_date, usegmt=True)
         body = self.body
         if body is None:
             body = "<!DOCTYPE html><html><body><h1>Just a moment...</h1></body></html>" if html else {"error": "Fault"}
@@ -73,7 +86,7 @@ class Faults:
 
     def add(self, rule: dict[str, Any]) -> Fault:
         known = {item.name for item in fields(Fault)} - {"seen", "fired"}
-        unknown = sorted(set(rule) - known)
+        unknown = sorted(set(rule) - known) + unknown_words(rule.get("job") or {})
         if unknown or not rule.get("match") or rule.get("action", "status") not in ACTIONS:
             raise refuse(400, {"error": "BadFault", "unknown": unknown, "known": sorted(known), "actions": ACTIONS})
         if "action" not in rule and "status" not in rule and rule.get("after_effect"):

@@ -17,11 +17,15 @@ from .qad import QadAccess
 from .qad_store import QadStore
 from .seed import plant
 from .web import Call
+from .zendesk import oddities
+from .zendesk.breaker import Breakers
 from .zendesk.deliveries import Courier
 from .zendesk.jobs import Jobs
 from .zendesk.limits import Limits
+from .zendesk.merges import Merges
 from .zendesk.store import Store
 from .zendesk.tokens import Tokens
+from .zendesk.words import LANGUAGES
 
 
 @dataclass(slots=True)
@@ -34,23 +38,42 @@ class Size:
     seed: int = 1
 
 
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    **{f"job_{name}": words for name, words in oddities.CHOICES.items()},
+    "language": LANGUAGES,
+    "token_expiry": ("told", "null", "absent"),
+}
+
+
 @dataclass(slots=True)
 class Settings:
     """What can be set while the sandbox runs. Times are in seconds of the sandbox's clock."""
 
     job_delay: float = 0.0
+    job_failed_items: str = "usual"
+    job_fails_after: int | None = None
+    job_results: str = "rows"
+    job_message: str = "usual"
+    job_vanishes: str | None = None
+    job_ends: str | None = None
     bulk_import: bool = True
+    language: str = "en"
+    detail_codes: bool = True
     token_ttl: int = 1800
+    token_expiry: str = "told"
     refresh_token_ttl: int = 2592000
+    redirect_uris: list[str] | None = None
     qad_token_ttl: int = 3600
     deny_authorization: bool = False
     search_lag: float = 0.0
     export_host: str = "https://support.sandbox.invalid"
     api_token: str | None = None
+    circuit_breaker: bool = True
 
     def change(self, values: dict[str, Any]) -> list[str]:
-        """Take the known values; answer with the names of the unknown ones, in which case nothing changes."""
+        """Take the known values; answer with what is unknown, in which case nothing changes."""
         unknown = sorted(set(values) - set(asdict(self)))
+        unknown += [f"{name}={value}" for name, value in values.items() if value not in CHOICES.get(name, (value,))]
         if not unknown:
             for name, value in values.items():
                 setattr(self, name, value)
@@ -66,15 +89,18 @@ class Stats:
     zendesk_writes: int = 0
     verification_mails: int = 0
     deliveries: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=10000))
+    refusals: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=1000))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(self, call: Call, status: int) -> None:
-        """Count one answered call; status 0 is an answer that was lost."""
+    def count(self, call: Call, status: int, now: float) -> None:
+        """Count one answered call; status 0 is an answer that was lost. `now` is the sandbox's time."""
         if call.path.startswith("/_sandbox"):
             return
         with self.lock:
             self.calls[call.pattern] += 1
             self.statuses[str(status) if status else "lost"] += 1
+            if status == 429:
+                self.refusals.append((now, call.pattern))
             if call.method != "GET" and call.path.startswith("/api/v2/") and "oauth" not in call.path:
                 self.zendesk_writes += 1
 
@@ -85,6 +111,7 @@ class Stats:
             self.statuses.clear()
             self.zendesk_writes = self.verification_mails = 0
             self.deliveries.clear()
+            self.refusals.clear()
 
     def as_dict(self) -> dict[str, Any]:
         with self.lock:
@@ -97,6 +124,7 @@ class Stats:
                 "status_classes": dict(classes),
                 "statuses": dict(self.statuses),
                 "rate_limited": self.statuses["429"],
+                "refusals": list(self.refusals),
                 "zendesk_writes": self.zendesk_writes,
                 "verification_mails": self.verification_mails,
                 "deliveries": list(self.deliveries),
@@ -132,6 +160,8 @@ class State:
             self.stats = Stats()
             self.tokens = Tokens()
             self.jobs = Jobs()
+            self.breakers = Breakers()
+            self.merges = Merges()
             self.zendesk = Store(self.base_url)
             self.qad = QadStore()
             self.qad_access = QadAccess()
@@ -142,5 +172,6 @@ class State:
         return self.clock.now()
 
     def settle(self) -> None:
-        """Let the bulk jobs that are due take effect."""
+        """Let the bulk jobs and merges that are due take effect."""
         self.jobs.settle(self)
+        self.merges.settle(self)

@@ -58,6 +58,7 @@ class Call:
     user_id: int | None = None
     scopes: frozenset[str] = frozenset()
     token: str = ""
+    job: dict[str, Any] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; anything else is refused with 400."""
@@ -105,14 +106,16 @@ class Endpoint:
         fault = self.state.faults.claim(call)
         if fault is not None and fault.action == "delay":
             await asyncio.sleep(fault.seconds)
+        if fault is not None:
+            call.job = fault.job
         if fault is None or fault.lets_through:
             reply = self.answer(call)
             if reply.later is not None:
                 reply = await asyncio.to_thread(reply.later)
-        if fault is not None and fault.action != "delay":
+        if fault is not None and fault.spoils:
             await self.spoil(fault, reply if fault.lets_through else Reply(), call, scope, receive, send)
             return
-        self.state.stats.count(call, reply.status)
+        self.state.stats.count(call, reply.status, self.state.now)
         await send_reply(reply, send)
 
     def answer(self, call: Call) -> Reply:
@@ -127,7 +130,7 @@ class Endpoint:
 
     async def spoil(self, fault: Fault, reply: Reply, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.action in ("drop", "reset-after"):
-            self.state.stats.count(call, 0)
+            self.state.stats.count(call, 0, self.state.now)
             if fault.action == "reset-after":
                 await send_start(reply, send)
                 cut = fault.after_bytes if fault.after_bytes is not None else len(reply.body) // 2
@@ -135,8 +138,8 @@ class Endpoint:
                 await asyncio.sleep(0.02)
             await self.hang_up(scope, receive)
             return
-        spoiled = fault.reply()
-        self.state.stats.count(call, spoiled.status)
+        spoiled = fault.reply(self.state.now)
+        self.state.stats.count(call, spoiled.status, self.state.now)
         await send_reply(spoiled, send)
 
     async def hang_up(self, scope: Scope, receive: Receive) -> None:

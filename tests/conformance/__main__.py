@@ -13,6 +13,7 @@ from airflow_provider_qadzd.sandbox import running
 from tests.conformance.document import Deviation, Document
 from tests.conformance.drive import Exchange, drive
 from tests.conformance.known import KNOWN, Known
+from tests.conformance.visit import unreached, visit
 
 ABSENT = "not in the document"
 
@@ -82,7 +83,7 @@ def explained(found: set[Deviation]) -> None:
         print(f"  {entry.side} {entry.operation}, {entry.place} {entry.kind} ({count}): {entry.evidence}")
 
 
-def complaints(found: set[Deviation], not_called: set[str]) -> list[str]:
+def complaints(found: set[Deviation], not_called: set[str], left: set[str]) -> list[str]:
     """What fails the run."""
     wrong = [f"{one.side} {one.operation}: {one.place} {one.kind}" for one in sorted(found) if not excuse(one)]
     used = {excuse(one) for one in found}
@@ -91,7 +92,8 @@ def complaints(found: set[Deviation], not_called: set[str]) -> list[str]:
         for entry in KNOWN
         if entry not in used
     ]
-    return wrong + [f"client method not reached: {name}" for name in sorted(not_called)]
+    wrong += [f"client method not reached: {name}" for name in sorted(not_called)]
+    return wrong + [f"route of the sandbox not reached: {name}" for name in sorted(left)]
 
 
 def main() -> int:
@@ -102,13 +104,16 @@ def main() -> int:
     with running(customers=40, contacts=120, tickets=200, seed=1) as sandbox:
         sandbox.post_control("limits", {"enabled": False})
         record, not_called = drive(sandbox)
+        visited = visit(sandbox)
+        left = unreached(sandbox)
         document = Document(path, sandbox.url)
-    lines = judged(document, record.exchanges)
+    lines = judged(document, [*record.exchanges, *visited.exchanges])
     found = {one for line in lines.values() for one in line.deviations}
     table(lines)
     explained(found)
-    wrong = complaints(found, not_called)
+    wrong = complaints(found, not_called, left)
     print(f"\nClient methods reached: {len(record.called)}, not reached: {', '.join(sorted(not_called)) or 'none'}.")
+    print(f"Routes of the sandbox not reached: {', '.join(sorted(left)) or 'none'}.")
     print(f"Undeclared deviations: {len(wrong) or 'none'}. {time.monotonic() - started:.1f} s.")
     for line in wrong:
         print(f"  {line}")

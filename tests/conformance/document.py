@@ -82,7 +82,7 @@ class Document:
         """How a request that we sent differs."""
         operation = self.operation(request) or ""
         problems = [*self._declared(RequestsOpenAPIRequest(request)), *self._query(request, operation)]
-        problems += self._body(request)
+        problems += self._body(request, operation)
         return {Deviation(operation, "request", place, kind) for place, kind in problems}
 
     def answer_deviations(self, request: requests.PreparedRequest, answer: requests.Response) -> set[Deviation]:
@@ -97,7 +97,14 @@ class Document:
                 problems += _places(self._openapi.iter_response_errors(asked, given))
             else:
                 problems += _places([error])
+        problems += self._more(operation, str(given.status_code), answer)
         return {Deviation(operation, "answer", place, kind) for place, kind in problems}
+
+    def _more(self, operation: str, status: str, answer: requests.Response) -> Iterator[tuple[str, str]]:
+        """Fields of an answer that are not declared, at any depth."""
+        schema = _content(self._resolved(self._at(operation)["responses"].get(status, {})))
+        if schema is not None and answer.content:
+            yield from self._undeclared([schema], answer.json(), [])
 
     def _declared(self, request: RequestsOpenAPIRequest) -> list[tuple[str, str]]:
         return list(_places(self._openapi.iter_request_errors(request)))
@@ -118,19 +125,32 @@ class Document:
             for name in self._properties(parameter.get("schema", {})):
                 yield f"{parameter['name']}[{name}]"
 
-    def _body(self, request: requests.PreparedRequest) -> Iterator[tuple[str, str]]:
-        """Fields that the document's records do not have, or have as something else."""
+    def _body(self, request: requests.PreparedRequest, operation: str) -> Iterator[tuple[str, str]]:
+        """Fields that neither the operation nor the document's records have, or have as something else."""
         body = json.loads(request.body) if request.body else {}
+        declared = self._declared_body(operation) if operation else {}
         for envelope, value in body.items():
             record = envelope.removesuffix("s") if envelope != "identities" else "identity"
-            if record not in RECORDS:
-                continue
-            known = self._record(record)
-            for row in value if isinstance(value, list) else [value]:
-                yield from self._fields(envelope, row, known)
+            if record in RECORDS:
+                known = self._record(record, declared.get(envelope, []))
+                for row in value if isinstance(value, list) else [value]:
+                    yield from self._fields(envelope, row, known)
+            elif envelope in declared:
+                yield from self._undeclared(declared[envelope], value, [envelope])
+            else:
+                yield envelope, "is not declared"
 
-    def _record(self, record: str) -> dict[str, list[Schema]]:
+    def _declared_body(self, operation: str) -> dict[str, list[Schema]]:
+        """The top of the body that an operation itself declares, if it does."""
+        schema = _content(self._resolved(self._at(operation).get("requestBody", {})))
+        return {} if schema is None else self._properties(schema)
+
+    def _record(self, record: str, declared: list[Schema]) -> dict[str, list[Schema]]:
+        """The fields of a record: those that the document gives it, and those that the operation adds."""
         found: dict[str, list[Schema]] = {}
+        for schema in [*declared, *self._items(declared)]:
+            for field, schemas in self._properties(schema).items():
+                found.setdefault(field, []).extend(schemas)
         for name in RECORDS[record]:
             for field, schemas in self._properties(self._spec["components"]["schemas"].get(name, {})).items():
                 found.setdefault(field, []).extend(schemas)
@@ -144,17 +164,47 @@ class Document:
             errors = [list(self._validator(schema).iter_errors(value)) for schema in known[field]]
             fewest = min(errors, key=len)
             yield from ((f"{envelope}.{_dotted([field, *where])}", kind) for where, kind in _leaves(fewest))
+            yield from self._undeclared(known[field], value, [envelope, field])
+
+    def _undeclared(self, schemas: list[Schema], value: Any, where: list[Any]) -> Iterator[tuple[str, str]]:
+        """Fields, at any depth, that none of the schemas names. Objects of which nothing is said may hold anything."""
+        if isinstance(value, list):
+            for row in value:
+                yield from self._undeclared(self._items(schemas), row, [*where, 0])
+        if not isinstance(value, dict) or any(map(self._is_open, schemas)):
+            return
+        known: dict[str, list[Schema]] = {}
+        for schema in schemas:
+            for field, found in self._properties(schema).items():
+                known.setdefault(field, []).extend(found)
+        for field, inner in value.items() if known else ():
+            if field in known:
+                yield from self._undeclared(known[field], inner, [*where, field])
+            else:
+                yield _dotted([*where, field]), "is not declared"
+
+    def _parts(self, schema: Schema) -> Iterator[Schema]:
+        """A schema and those that it is put together from."""
+        schema = self._resolved(schema)
+        yield schema
+        for part in [*schema.get("allOf", ()), *schema.get("anyOf", ()), *schema.get("oneOf", ())]:
+            yield from self._parts(part)
+
+    def _is_open(self, schema: Schema) -> bool:
+        return any(part.get("additionalProperties") for part in self._parts(schema))
+
+    def _items(self, schemas: list[Schema]) -> list[Schema]:
+        return [part["items"] for schema in schemas for part in self._parts(schema) if "items" in part]
 
     def _validator(self, schema: Schema) -> OAS30WriteValidator:
         return OAS30WriteValidator({**schema, "components": self._spec["components"]})
 
     def _properties(self, schema: Schema) -> dict[str, list[Schema]]:
         """Every property that a schema, or one of those it is put together from, names."""
-        schema = self._resolved(schema)
-        found: dict[str, list[Schema]] = {name: [value] for name, value in schema.get("properties", {}).items()}
-        for part in [*schema.get("allOf", ()), *schema.get("anyOf", ()), *schema.get("oneOf", ())]:
-            for name, values in self._properties(part).items():
-                found.setdefault(name, []).extend(values)
+        found: dict[str, list[Schema]] = {}
+        for part in self._parts(schema):
+            for name, value in part.get("properties", {}).items():
+                found.setdefault(name, []).append(value)
         return found
 
     def _resolved(self, schema: Schema) -> Schema:
@@ -190,6 +240,11 @@ def _settle_nested(parameters: Iterable[dict[str, Any]]) -> None:
         options = parameter.get("schema", {}).get("oneOf", ())
         if parameter.get("style") == "deepObject" and options:
             parameter["schema"] = next(option for option in options if option["type"] == "object")
+
+
+def _content(part: Schema) -> Schema | None:
+    """The schema of a request body's or an answer's JSON, if it has one."""
+    return next((found.get("schema") for found in part.get("content", {}).values()), None)
 
 
 def _pattern(template: str) -> re.Pattern[str]:

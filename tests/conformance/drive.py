@@ -84,8 +84,8 @@ class Driver:
 
     def __init__(self, client: ZendeskClient, record: Record, sandbox: Sandbox) -> None:
         self.sandbox, self._record = sandbox, record
-        self._groups = {name: group for name, group in vars(client).items() if not name.startswith("_")}
-        self._groups.pop("base_url")
+        ours = {name: group for name, group in vars(client).items() if not name.startswith("_")}
+        self._groups = {name: group for name, group in ours.items() if not isinstance(group, str | int | float)}
 
     def __getattr__(self, name: str) -> Any:
         return Watched(name, self._groups[name], self._record)

@@ -14,6 +14,7 @@ from tests.conformance.document import Deviation, Document
 from tests.conformance.known import Known
 
 URL = "http://127.0.0.1:1"
+RULE = "#/components/schemas/Rule"
 MANY, ONE = "POST /api/v2/organizations", "GET /api/v2/organizations/{id}"
 
 
@@ -33,7 +34,11 @@ def described() -> dict[str, Any]:
         "id": {"type": "integer", "readOnly": True},
         "name": {"type": "string"},
         "group_id": {"type": "integer", "nullable": True},
+        "rules": {"type": "object", "properties": {"all": {"type": "array", "items": {"$ref": RULE}}}},
+        "organization_fields": {"type": "object", "additionalProperties": {"type": "string"}},
+        "anything": {"type": "object"},
     }
+    rule = {"type": "object", "properties": {"field": {"type": "string"}, "value": {"type": "string"}}}
     page = {"oneOf": [{"type": "integer"}, {"type": "object", "properties": {"size": {"type": "integer"}}}]}
     nested = {"name": "page", "in": "query", "style": "deepObject", "explode": True, "schema": page}
     listed = {"parameters": [{"$ref": "#/components/parameters/Page"}], "responses": ok({"type": "object"})}
@@ -50,7 +55,10 @@ def described() -> dict[str, Any]:
         },
         "components": {
             "parameters": {"Page": nested},
-            "schemas": {"OrganizationObject": {"type": "object", "required": ["name"], "properties": fields}},
+            "schemas": {
+                "OrganizationObject": {"type": "object", "required": ["name"], "properties": fields},
+                "Rule": rule,
+            },
         },
     }
 
@@ -84,8 +92,21 @@ def answer(body: Any, status: int = 200) -> requests.Response:
         ({"nmae": "Alder"}, [("organization.nmae", "is not declared")]),
         ({"name": 1}, [("organization.name", "is a number, not string")]),
         ({"name": "Alder", "id": 1}, [("organization.id", "is a number that breaks readOnly")]),
+        ({"rules": {"all": [{"field": "x"}]}, "organization_fields": {"a": "b"}, "anything": {"at": {"all": 1}}}, []),
+        ({"rules": {"al": []}}, [("organization.rules.al", "is not declared")]),
+        ({"rules": {"all": [{"filed": "x"}]}}, [("organization.rules.all.*.filed", "is not declared")]),
+        ({"rules": {"all": [{"field": 1}]}}, [("organization.rules.all.*.field", "is a number, not string")]),
     ],
-    ids=["as declared", "misspelt", "of another type", "read-only"],
+    ids=[
+        "as declared",
+        "misspelt",
+        "of another type",
+        "read-only",
+        "deep, as declared",
+        "misspelt in an object",
+        "misspelt in a list",
+        "of another type in a list",
+    ],
 )
 def test_a_body_is_judged_by_the_record_where_the_operation_declares_none(
     document: Document, sent: dict[str, Any], places: list[tuple[str, str]]
@@ -93,6 +114,12 @@ def test_a_body_is_judged_by_the_record_where_the_operation_declares_none(
     """Each field that we send must be one of the record's, and of its type."""
     found = document.request_deviations(request("POST", "/api/v2/organizations", {"organization": sent}))
     assert found == {Deviation(MANY, "request", *place) for place in places}
+
+
+def test_a_body_that_nobody_describes_is_told(document: Document) -> None:
+    """An envelope that is neither the operation's nor a record's is not declared."""
+    found = document.request_deviations(request("POST", "/api/v2/organizations", {"organisation": {}}))
+    assert found == {Deviation(MANY, "request", "organisation", "is not declared")}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +140,13 @@ def test_parameters_are_judged(document: Document, query: str, places: list[tupl
 @pytest.mark.parametrize(
     ("given", "status", "places"),
     [
-        ({"organization": {"id": 1, "name": "Alder", "more": 1}}, 200, []),
+        ({"organization": {"id": 1, "name": "Alder", "anything": {"more": 1}}}, 200, []),
+        ({"organization": {"name": "A", "more": 1}}, 200, [("organization.more", "is not declared")]),
+        (
+            {"organization": {"name": "A", "rules": {"all": [{"more": 1}]}}},
+            200,
+            [("organization.rules.all.*.more", "is not declared")],
+        ),
         ({"organization": {"id": 1}}, 200, [("organization", "'name' is a required property")]),
         (
             {"organization": {"id": "1", "name": None}},
@@ -122,10 +155,17 @@ def test_parameters_are_judged(document: Document, query: str, places: list[tupl
         ),
         ({}, 202, [("status", "202 is not declared"), ("body", "'organization' is a required property")]),
     ],
-    ids=["as declared", "a field missing", "of another type and null", "another status, judged all the same"],
+    ids=[
+        "as declared",
+        "a field too many",
+        "one deep inside",
+        "a field missing",
+        "of another type and null",
+        "another status, judged all the same",
+    ],
 )
 def test_answers_are_judged(document: Document, given: Any, status: int, places: list[tuple[str, str]]) -> None:
-    """Required fields must be there, and all of the declared types; more fields may come."""
+    """Required fields must be there, and all fields declared and of their types, however deep they lie."""
     found = document.answer_deviations(request("GET", "/api/v2/organizations/1"), answer(given, status))
     assert found == {Deviation(ONE, "answer", *place) for place in places}
 

@@ -30,7 +30,9 @@ def test_the_account_limit_is_told_and_kept(limited: Sandbox, zendesk: Client) -
     assert left == ["2", "1", "0"]
     refused = zendesk.get("/api/v2/users/me")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
-    assert limited.get_control("stats")["rate_limited"] == 1
+    stats, clock = limited.get_control("stats"), limited.get_control("clock")
+    assert stats["rate_limited"] == 1
+    assert stats["refusals"] == [[clock["now"], "GET /api/v2/users/me"]]
     limited.post_control("clock", {"advance": 60})
     assert zendesk.get("/api/v2/users/me").status_code == 200
 
@@ -140,6 +142,23 @@ def test_rules_say_how_often_they_fire(
     assert [zendesk.get("/api/v2/users/me.json").status_code for _ in range(4)] == statuses
     sandbox.delete_control("faults")
     assert sandbox.get_control("faults") == {"faults": []}
+
+
+def test_the_last_thousand_refusals_are_dated(sandbox: Sandbox, zendesk: Client) -> None:
+    """Each 429 is listed with the sandbox's time and its route, however it came about, and the list is bounded."""
+    sandbox.post_control("clock", {"frozen": True})
+    begun = sandbox.get_control("clock")["now"]
+    sandbox.post_control("faults", {"match": "GET /api/v2/users/me", "status": 429, "times": None})
+    for _ in range(1001):
+        zendesk.get("/api/v2/users/me.json")
+    sandbox.post_control("clock", {"advance": 2.5})
+    zendesk.get("/api/v2/users/me.json")
+    refusals = sandbox.get_control("stats")["refusals"]
+    assert len(refusals) == 1000
+    assert refusals[0] == [begun, "GET /api/v2/users/me"]
+    assert refusals[-1] == [begun + 2.5, "GET /api/v2/users/me"]
+    sandbox.post_control("reset-stats")
+    assert sandbox.get_control("stats")["refusals"] == []
 
 
 def test_a_rule_with_an_unknown_word_is_refused(sandbox: Sandbox) -> None:

@@ -3,7 +3,7 @@
 https://developer.zendesk.com/documentation/webhooks/verifying/
 https://developer.zendesk.com/documentation/webhooks/creating-and-monitoring-webhooks/
 12 seconds for each attempt; a timeout is tried 5 times more, 409 3 times more, 429 and 503 only when their
-Retry-After is under 60 seconds. Anything else is final.
+Retry-After is under 60 seconds. Anything else is final. `breaker` says when nothing is sent at all.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .models import Ticket
 
 TIMEOUT = 12
+BROKEN = "circuit broken"
 LONGEST_WAIT = 2.0
 BODILESS = ("GET", "DELETE")
 
@@ -115,7 +116,7 @@ class Courier:
         """Deliver in this thread; what the receiver answered to each attempt."""
         attempts: list[dict[str, Any]] = []
         while True:
-            attempts.append(self.attempt(parcel))
+            attempts.append(self._tried(parcel))
             wait = wait_before_repeat(attempts)
             if wait is None:
                 break
@@ -131,7 +132,18 @@ class Courier:
         self._log(parcel, attempts, result)
         return result
 
+    def _tried(self, parcel: Parcel) -> dict[str, Any]:
+        """An attempt, unless the webhook's circuit is broken."""
+        state, webhook_id = self._state, str(parcel.webhook["id"])
+        if state.settings.circuit_breaker and state.breakers.is_open(webhook_id, state.now):
+            nothing = {"request": {"headers": {}, "payload": ""}, "at": time.time(), "retry_after": None, "headers": {}}
+            return {**nothing, "status": 0, "text": BROKEN}
+        attempt = self.attempt(parcel)
+        state.breakers.count(webhook_id, not 200 <= attempt["status"] < 300, state.now)
+        return attempt
+
     def attempt(self, parcel: Parcel) -> dict[str, Any]:
+        """Send once and tell what came back; what the test of a webhook does."""
         method = parcel.webhook.get("http_method", "POST")
         body = b"" if method in BODILESS else parcel.body
         headers = parcel.headers()
@@ -151,13 +163,14 @@ class Courier:
     def _log(self, parcel: Parcel, attempts: list[dict[str, Any]], result: dict[str, Any]) -> None:
         state = self._state
         last = attempts[-1]
+        said = BROKEN if last["text"] == BROKEN else "failed"
         with state.lock:
             state.zendesk.invocations[parcel.webhook["id"]].append(
                 {
                     "id": parcel.invocation_id,
                     "webhook_id": parcel.webhook["id"],
                     "latest_completed_at": iso(state.now),
-                    "status": "success" if 200 <= last["status"] < 300 else "failed",
+                    "status": "success" if 200 <= last["status"] < 300 else said,
                     "status_code": last["status"],
                     "attempts": attempts,
                 }

@@ -1,4 +1,4 @@
-"""Incremental exports: by cursor for tickets and users, by time for these, organizations and ticket events.
+"""Incremental exports: by cursor for tickets and users, by time for these, organizations and what befell tickets.
 
 https://developer.zendesk.com/api-reference/ticketing/ticket-management/incremental_exports/
 Rows come in the order of their last change, the last minute is withheld, and a page by time runs over its size
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from ..web import Call, Reply, encode, joined
-from .errors import bad_request, invalid_value
+from .errors import bad_request, invalid_value, no_endpoint
 from .models import Ticket, TicketEvent
 from .paging import number
 from .store import R, Table
@@ -22,10 +22,20 @@ if TYPE_CHECKING:
     from ..state import State
 
 WITHHELD = 60
+SAMPLE = 50
+METRICS_PAGE = 100
 Place = tuple[int, int]
 
 
+def _is_sample(call: Call) -> bool:
+    return call.path.endswith("/sample")
+
+
 def _size(call: Call) -> int:
+    if _is_sample(call):
+        return SAMPLE
+    if call.path.endswith("/ticket_metric_events"):
+        return METRICS_PAGE
     size = number(call, "per_page", 1000)
     if not 1 <= size <= 1000:
         raise bad_request("per_page must lie between 1 and 1000")
@@ -77,7 +87,7 @@ def _by_time(state: State, call: Call, name: str, table: Table[R]) -> tuple[list
     size, start = _size(call), _start_time(state, call)
     until = int(state.now) - WITHHELD
     page = table.since((start, 0), until, size)
-    if page:
+    if page and not _is_sample(call):
         page = page + table.since(page[-1], min(page[-1][0], until), 1 << 31)
     end = page[-1][0] if page else start
     host = state.settings.export_host or call.base
@@ -170,6 +180,42 @@ def with_comments(state: State, row: TicketEvent) -> bytes:
     return encode({**entry, "child_events": children, "merged_ticket_ids": row.merged_ticket_ids})
 
 
+def _metric_events(state: State, call: Call) -> Reply:
+    """What happened to the clocks of tickets: one entry for each entry of their history."""
+    rows = state.zendesk.ticket_events.rows
+    ids, rest = _by_time(state, call, "ticket_metric_events", state.zendesk.ticket_events)
+    return joined("ticket_metric_events", [encode(metric_event(rows[key])) for key in ids], rest)
+
+
+def metric_event(row: TicketEvent) -> dict[str, Any]:
+    """An entry of a ticket's history as its clocks see it: begun, ended by a solution, or touched."""
+    kinds = {child["event_type"] for child in row.child_events}
+    solved = any(child.get("status") == "solved" for child in row.child_events)
+    return {
+        "id": row.id,
+        "ticket_id": row.ticket_id,
+        "metric": "requester_wait_time",
+        "instance_id": 1,
+        "type": "activate" if "Create" in kinds else "fulfill" if solved else "measure",
+        "time": row.created_at,
+        "deleted": False,
+    }
+
+
+def _sample(state: State, call: Call) -> Reply:
+    """Up to 50 rows of an export, for looking at its form."""
+    handlers = {
+        "tickets": _tickets,
+        "users": _users,
+        "organizations": _organizations,
+        "ticket_events": _ticket_events,
+    }
+    handler = handlers.get(call.params["resource"])
+    if handler is None:
+        raise no_endpoint()
+    return handler(state, call)
+
+
 ROUTES = [
     ("GET", "/api/v2/incremental/tickets/cursor", _tickets_cursor),
     ("GET", "/api/v2/incremental/tickets", _tickets),
@@ -177,4 +223,6 @@ ROUTES = [
     ("GET", "/api/v2/incremental/users", _users),
     ("GET", "/api/v2/incremental/organizations", _organizations),
     ("GET", "/api/v2/incremental/ticket_events", _ticket_events),
+    ("GET", "/api/v2/incremental/ticket_metric_events", _metric_events),
+    ("GET", "/api/v2/incremental/{resource}/sample", _sample),
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..web import Call, Handler, Refusal, Reply, refuse, reply_json
 from .oauth import invalid_token
+from .words import localised
 
 if TYPE_CHECKING:
     from ..state import State
@@ -46,6 +47,7 @@ SCOPE_OF = {
     "ticket_events": ("tickets",),
     "webhooks": ("webhooks",),
     "triggers": ("triggers",),
+    "organization_merges": ("organizations",),
 }
 
 
@@ -56,13 +58,19 @@ def guard(state: State, call: Call, handler: Handler) -> Reply:
     headers = state.limits.request()
     try:
         _check_scope(call)
-        if "/incremental/" in call.path:
-            headers.update(state.limits.export())
+        headers.update(_own_limit(state, call))
         reply = handler(state, call)
     except Refusal as refusal:
-        reply = refusal.reply
+        reply = localised(refusal.reply, state.settings)
     reply.headers = {**headers, **reply.headers}
     return reply
+
+
+def _own_limit(state: State, call: Call) -> dict[str, str]:
+    """The limits that some paths have beside the account's."""
+    if call.path.startswith("/api/v2/incremental/"):
+        return state.limits.sample() if call.path.endswith("/sample") else state.limits.export()
+    return state.limits.search_export() if call.path == "/api/v2/search/export" else {}
 
 
 def _identified(state: State, call: Call) -> bool:

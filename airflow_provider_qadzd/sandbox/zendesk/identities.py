@@ -158,7 +158,7 @@ def _make_primary(state: State, call: Call) -> Reply:
     user, row = _row(state, call)
     make_primary(state, user, row)
     _touch(state, user)
-    return _all(state, call, user)
+    return reply_json({"identities": state.zendesk.identities_for(user.id)})
 
 
 def _verify_one(state: State, call: Call) -> Reply:
@@ -174,7 +174,7 @@ def _verify_one(state: State, call: Call) -> Reply:
 def _request_verification(state: State, call: Call) -> Reply:
     _row(state, call)
     state.stats.verification_mails += 1
-    return reply_json({})
+    return reply_json("")
 
 
 def _delete(state: State, call: Call) -> Reply:

@@ -1,7 +1,8 @@
 """Bulk jobs: queued, then working, then completed, at which moment their work takes effect and not before.
 
 https://developer.zendesk.com/api-reference/ticketing/ticket-management/job_statuses/
-The results of an item have a different shape for each kind of job, as the real ones have.
+The results of an item have a different shape for each kind of job, as the real ones have. `oddities` says how a job
+may go wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import iso
 from ..web import Call, Reply, refuse, reply_json
+from . import words
 from .errors import Invalid, not_found, too_many_values
+from .oddities import Oddities, Wording, failed_form
 from .paging import number
 
 if TYPE_CHECKING:
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 
 KEPT = 86400
 Work = Callable[["State", int, dict[str, Any]], dict[str, Any]]
-Failure = Callable[[int, dict[str, Any], Invalid], dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -33,24 +35,28 @@ class Job:
     message: str
     rows: list[dict[str, Any]]
     item: Work
-    failed: Failure
+    failed: Wording
     created: float
     due: float
     done: float | None = None
     status: str = "queued"
     results: list[dict[str, Any]] = field(default_factory=list)
+    odd: Oddities = field(default_factory=Oddities)
 
     def run(self, state: State, now: float) -> None:
         bad = 0
-        for index, row in enumerate(self.rows):
+        word = failed_form(self.odd.failed_items, self.kind) or self.failed
+        for index, row in enumerate(self.rows[: self.odd.fails_after]):
             try:
                 self.results.append(self.item(state, index, row))
             except Invalid as invalid:
                 bad += 1
-                self.results.append(self.failed(index, row, invalid))
+                invalid.text = words.spoken(invalid.text, state.settings.language)
+                self.results.append(word(index, row, invalid))
         self.done = now
         all_failed = bad == len(self.rows) > 0 and "index" in self.results[0]
-        self.status = "failed" if all_failed else "completed"
+        broke_off = len(self.results) < len(self.rows)
+        self.status = self.odd.ends or ("failed" if all_failed or broke_off else "completed")
 
     def shown(self, state: State) -> dict[str, Any]:
         finished = self.done is not None
@@ -62,11 +68,17 @@ class Job:
             "job_type": self.kind,
             "url": state.zendesk.url("job_statuses", self.id),
             "total": len(self.rows),
-            "progress": len(self.rows) if finished else (None if status == "queued" else 0),
+            "progress": len(self.results) if finished else (None if status == "queued" else 0),
             "status": status,
-            "message": f"Completed at {iso(self.done)}" if self.done is not None else self.message,
-            "results": self.results if finished else None,
+            "message": self._said(),
+            "results": self.results if finished and self.odd.results == "rows" else None,
         }
+
+    def _said(self) -> str | None:
+        if self.done is None:
+            return self.message
+        usual = f"Completed at {iso(self.done)}" if self.status == "completed" else f"Failed at {iso(self.done)}"
+        return usual if self.odd.message == "usual" else None
 
 
 class Jobs:
@@ -85,8 +97,9 @@ class Jobs:
             job.run(state, max(job.due, job.created))
 
     def find(self, state: State, job_id: str) -> Job | None:
+        """The job, if it is still known: for a day after its end, unless it is one that vanishes."""
         job = self.all.get(job_id)
-        if job is None or (job.done is not None and state.now > job.done + KEPT):
+        if job is None or (job.done is not None and (state.now > job.done + KEPT or job.odd.vanishes == "everywhere")):
             return None
         return job
 
@@ -106,43 +119,20 @@ class Jobs:
         return reply_json({"job_status": job.shown(state)}, zendesk_ratelimit_inflight_jobs=standing)
 
 
-def start(state: State, kind: str, message: str, rows: list[Any], item: Work, failed: Failure) -> Reply:
+def start(state: State, call: Call, kind: str, message: str, rows: list[Any], item: Work, failed: Wording) -> Reply:
     """Queue a job over at most 100 rows; the answer is its status."""
     if len(rows) > 100:
         raise too_many_values()
     now = state.now
     wanted = [row if isinstance(row, dict) else {} for row in rows]
-    job = Job(f"V3-{uuid.uuid4().hex}", kind, message, wanted, item, failed, now, now + state.settings.job_delay)
+    odd = Oddities.of(state.settings, call.job)
+    job = Job(f"V3-{uuid.uuid4().hex}", kind, message, wanted, item, failed, now, now + odd.delay, odd=odd)
     return state.jobs.start(state, job)
-
-
-def failed_item(action: str) -> Failure:
-    """The documented form of a failed item: `{id, action, success, error, details}`."""
-
-    def word(_index: int, row: dict[str, Any], invalid: Invalid) -> dict[str, Any]:
-        return {
-            "id": row.get("id"),
-            "action": action,
-            "success": False,
-            "error": invalid.job_error,
-            "details": invalid.text,
-        }
-
-    return word
-
-
-def failed_index(error: str) -> Failure:
-    """The other form that is seen: `{index, error, details}`, without an id."""
-
-    def word(index: int, _row: dict[str, Any], invalid: Invalid) -> dict[str, Any]:
-        return {"index": index, "error": error, "details": invalid.text}
-
-    return word
 
 
 def _show(state: State, call: Call) -> Reply:
     job = state.jobs.find(state, call.params["id"])
-    if job is None:
+    if job is None or (job.done is not None and job.odd.vanishes == "alone"):
         raise not_found()
     return reply_json({"job_status": job.shown(state)})
 
@@ -152,7 +142,7 @@ def _show_many(state: State, call: Call) -> Reply:
     if len(ids) > 100:
         raise too_many_values()
     found = [job for job in (state.jobs.find(state, key) for key in ids) if job is not None]
-    return reply_json({"job_statuses": [job.shown(state) for job in found], "count": len(found), "next_page": None})
+    return reply_json({"job_statuses": [job.shown(state) for job in found]})
 
 
 def _list(state: State, call: Call) -> Reply:

@@ -38,9 +38,13 @@ class Rates:
     enabled: bool = True
     requests_per_minute: int = 700
     incremental_per_minute: int = 10
+    samples_per_20_minutes: int = 10
+    search_exports_per_minute: int = 100
     user_updates_per_second: int = 1
     user_updates_per_user_per_minute: int = 5
     organization_updates_per_minute: int = 5
+    ticket_updates_per_minute: int = 100
+    updates_per_ticket_per_10_minutes: int = 30
     jobs_in_flight: int = 30
 
 
@@ -52,6 +56,10 @@ class Limits:
         self._clock = clock
         self._account = Window()
         self._exports = Window()
+        self._samples = Window()
+        self._searches = Window()
+        self._ticket_updates = Window()
+        self._tickets: dict[int, Window] = defaultdict(Window)
         self._user_updates = Window()
         self._users: dict[Any, Window] = defaultdict(Window)
         self._organizations: dict[int, Window] = defaultdict(Window)
@@ -77,12 +85,40 @@ class Limits:
         """Count one call to an incremental export; ten a minute are shared by all of them."""
         if not self.rates.enabled:
             return {}
-        limit = self.rates.incremental_per_minute
-        left, wait = self._exports.take(self._clock.now(), limit, 60)
-        resets = wait or 60 - int(self._clock.now() % 60)
-        headers = {"zendesk-ratelimit-incremental-exports": f"total={limit}; remaining={left}; resets={resets}"}
+        text = "Number of allowed incremental export API requests per minute exceeded"
+        return self._named("incremental-exports", self._exports, self.rates.incremental_per_minute, 60, text)
+
+    def sample(self) -> dict[str, str]:
+        """Count one sample of an export; ten in twenty minutes are shared by all of them."""
+        if not self.rates.enabled:
+            return {}
+        text = "Number of allowed incremental sample export API requests exceeded"
+        rate = self.rates.samples_per_20_minutes
+        return self._named("incremental-sample-exports", self._samples, rate, 1200, text)
+
+    def search_export(self) -> dict[str, str]:
+        """Count one page of a search export."""
+        if not self.rates.enabled:
+            return {}
+        text = "Number of allowed search export API requests per minute exceeded"
+        return self._named("search-export", self._searches, self.rates.search_exports_per_minute, 60, text)
+
+    def ticket_update(self, ticket_id: int) -> None:
+        """One PUT of a ticket: 100 a minute for the account, 30 in ten minutes for the ticket."""
+        if not self.rates.enabled:
+            return
+        text, rates = "Number of allowed ticket update API requests exceeded", self.rates
+        self._named("tickets-update", self._ticket_updates, rates.ticket_updates_per_minute, 60, text)
+        self._named("ticket-update", self._tickets[ticket_id], rates.updates_per_ticket_per_10_minutes, 600, text)
+
+    def _named(self, name: str, window: Window, limit: int, seconds: int, text: str) -> dict[str, str]:
+        """Count one call against a limit that has a header of its own."""
+        now = self._clock.now()
+        left, wait = window.take(now, limit, seconds)
+        resets = wait or seconds - int(now % seconds)
+        headers = {f"zendesk-ratelimit-{name}": f"total={limit}; remaining={left}; resets={resets}"}
         if wait:
-            raise too_many("Number of allowed incremental export API requests per minute exceeded", wait, headers)
+            raise too_many(text, wait, headers)
         return headers
 
     def user_update(self, key: Any) -> None:

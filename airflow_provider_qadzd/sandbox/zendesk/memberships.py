@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import iso
 from ..web import Call, Reply, reply_json
-from . import jobs, tickets
+from . import jobs, oddities, tickets
 from .errors import Invalid, bad_request, not_found
 from .models import Membership, Organization, User
 from .paging import chosen, in_order, listed, listed_ids
@@ -108,13 +108,13 @@ def _list(state: State, call: Call) -> Reply:
 
 
 def _of_user(state: State, call: Call) -> Reply:
-    return _homes(state, call, call.params["user_id"])
-
-
-def _homes(state: State, call: Call, user_id: int) -> Reply:
-    """A user's memberships: the default first, then by organization name."""
-    rows = sorted(state.zendesk.memberships_for(user_id), key=lambda row: (not row.default, row.organization_name))
+    rows = _homes(state, call.params["user_id"])
     return in_order(call, KIND, state.zendesk.memberships, [row.id for row in rows])
+
+
+def _homes(state: State, user_id: int) -> list[Membership]:
+    """A user's memberships: the default first, then by organization name."""
+    return sorted(state.zendesk.memberships_for(user_id), key=lambda row: (not row.default, row.organization_name))
 
 
 def _of_organization(state: State, call: Call) -> Reply:
@@ -145,9 +145,9 @@ def _create_many(state: State, call: Call) -> Reply:
     def item(state: State, index: int, values: dict[str, Any]) -> dict[str, Any]:
         return {"id": _from_values(state, values).id, "index": index}
 
-    failed = jobs.failed_index("OrganizationMembershipCreateFailed")
+    failed = oddities.indexed("OrganizationMembershipCreateFailed")
     rows = call.json().get(KIND) or []
-    return jobs.start(state, "Bulk Create Organization Membership", "Creating", rows, item, failed)
+    return jobs.start(state, call, "Bulk Create Organization Membership", "Creating", rows, item, failed)
 
 
 def _delete(state: State, call: Call) -> Reply:
@@ -164,14 +164,14 @@ def _destroy_many(state: State, call: Call) -> Reply:
         return {"action": "delete", "id": values["id"], "status": "Deleted", "success": True}
 
     rows = [{"id": key} for key in listed_ids(call)]
-    failed = jobs.failed_item("delete")
-    return jobs.start(state, "Bulk Delete Organization Membership", "Deleting", rows, item, failed)
+    failed = oddities.documented("delete")
+    return jobs.start(state, call, "Bulk Delete Organization Membership", "Deleting", rows, item, failed)
 
 
 def _make_default(state: State, call: Call) -> Reply:
     row = _row(state, call)
     make_default(state, row)
-    return _homes(state, call, row.user_id)
+    return reply_json({KIND: _homes(state, row.user_id)})
 
 
 def _make_default_organization(state: State, call: Call) -> Reply:
@@ -179,7 +179,7 @@ def _make_default_organization(state: State, call: Call) -> Reply:
     for row in state.zendesk.memberships_for(user_id):
         if row.organization_id == organization_id:
             make_default(state, row)
-            return _homes(state, call, user_id)
+            return reply_json({"organization_membership": row})
     raise not_found()
 
 

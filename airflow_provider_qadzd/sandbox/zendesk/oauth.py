@@ -29,6 +29,9 @@ def _authorize(state: State, call: Call) -> Reply:
         raise oauth_error(400, "invalid_client", "The client is unknown.")
     if not redirect_uri.startswith(("http://", "https://")) or query.get("response_type") != "code":
         raise oauth_error(400, "invalid_request", "response_type must be code and redirect_uri must be absolute.")
+    allowed = state.settings.redirect_uris
+    if allowed is not None and redirect_uri not in allowed:
+        raise oauth_error(400, "invalid_request", "The redirect_uri is not one of the client's.")
     if query.get("code_challenge") and query.get("code_challenge_method") != "S256":
         raise oauth_error(400, "invalid_request", "code_challenge_method must be S256.")
     if state.settings.deny_authorization:
@@ -60,7 +63,12 @@ def _token(state: State, call: Call) -> Reply:
         "expires_in": round(grant.expires - grant.created),
         "refresh_token_expires_in": round(grant.refresh_expires - grant.created) if grant.refresh else None,
     }
-    return reply_json({name: value for name, value in answer.items() if value is not None})
+    shown: dict[str, Any] = {name: value for name, value in answer.items() if value is not None}
+    if state.settings.token_expiry == "null":
+        shown["expires_in"] = None
+    if state.settings.token_expiry == "absent":
+        del shown["expires_in"]
+    return reply_json(shown)
 
 
 def _from_code(state: State, form: dict[str, Any]) -> Grant:
@@ -108,7 +116,7 @@ def _current(state: State, call: Call) -> Reply:
         "scopes": grant.scope.split(),
         "created_at": iso(grant.created),
         "used_at": iso(state.now),
-        "expires_at": iso(grant.expires),
+        "expires_at": iso(grant.expires) if state.settings.token_expiry == "told" else None,
     }
     if grant.refresh:
         token["refresh_token"] = grant.refresh[:10]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import iso
 from ..web import Call, Reply, joined, reply_json
-from . import jobs, memberships, tickets
+from . import jobs, memberships, oddities, tickets
 from .errors import Invalid, bad_request, not_found
 from .models import Organization
 from .paging import listed, listed_ids, listed_values, whole
@@ -186,13 +186,14 @@ def _create_many(state: State, call: Call) -> Reply:
         return {"id": create(state, values).id, "status": "Created"}
 
     rows = call.json().get("organizations") or []
-    failed = jobs.failed_item("create")
-    return jobs.start(state, "Bulk Create Organization", "Creating Organizations", rows, item, failed)
+    failed = oddities.documented("create")
+    return jobs.start(state, call, "Bulk Create Organization", "Creating Organizations", rows, item, failed)
 
 
 def _update_many(state: State, call: Call) -> Reply:
     rows = batch_rows(call, "organization")
-    return jobs.start(state, "Bulk Update Organization", "Updating", rows, _update_item, jobs.failed_item("update"))
+    failed = oddities.documented("update")
+    return jobs.start(state, call, "Bulk Update Organization", "Updating", rows, _update_item, failed)
 
 
 def _update_item(state: State, _index: int, values: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def _destroy_many(state: State, call: Call) -> Reply:
 
     found = (state.zendesk.organization_keyed(key) for key in listed_values(call, "external_ids"))
     rows = [{"id": key} for key in [*listed_ids(call), *(row.id for row in found if row is not None)]]
-    return jobs.start(state, "Bulk Delete Organization", "Deleting", rows, item, jobs.failed_item("delete"))
+    return jobs.start(state, call, "Bulk Delete Organization", "Deleting", rows, item, oddities.documented("delete"))
 
 
 def batch_rows(call: Call, noun: str) -> list[dict[str, Any]]:

@@ -9,10 +9,10 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from ..clock import iso
-from ..web import Call, Reply, joined
-from . import jobs, people
+from ..web import Call, Reply, encode, joined
+from . import jobs, oddities, people
 from .errors import Invalid, bad_request, not_found
-from .models import Ticket, TicketEvent, custom_status_id
+from .models import Ticket, TicketEvent, custom_status_id, via
 from .paging import chosen, listed, listed_ids
 
 if TYPE_CHECKING:
@@ -155,8 +155,25 @@ def _requester(state: State, values: dict[str, Any]) -> int:
     return int(given)
 
 
-def _answer(state: State, row: Ticket, status: int = 200) -> Reply:
-    return Reply(status, b'{"ticket":' + state.zendesk.tickets.encoded(row.id) + b"}")
+def _answer(state: State, row: Ticket) -> Reply:
+    return Reply(200, b'{"ticket":' + state.zendesk.tickets.encoded(row.id) + b"}")
+
+
+def _written(state: State, row: Ticket, status: int) -> Reply:
+    """A ticket with the audit of the change that was made to it just now."""
+    store = state.zendesk
+    entry = store.ticket_events.rows[store.ticket_events.order[-1]]
+    events = [{"id": child["id"], "type": child["event_type"]} for child in entry.child_events]
+    audit = {
+        "id": entry.id,
+        "ticket_id": row.id,
+        "created_at": entry.created_at,
+        "author_id": entry.updater_id,
+        "metadata": {"system": entry.system, "custom": {}},
+        "events": events,
+        "via": via("api"),
+    }
+    return Reply(status, b'{"ticket":' + store.tickets.encoded(row.id) + b',"audit":' + encode(audit) + b"}")
 
 
 def _row(state: State, call: Call) -> Ticket:
@@ -189,16 +206,17 @@ def _show_many(state: State, call: Call) -> Reply:
 
 
 def _create(state: State, call: Call) -> Reply:
-    return _answer(state, create(state, _body(call)), 201)
+    return _written(state, create(state, _body(call)), 201)
 
 
 def _update(state: State, call: Call) -> Reply:
     row = _row(state, call)
+    state.limits.ticket_update(row.id)
     values = _body(call)
     if values.get("status") == "deleted":
         raise Invalid("status", "Status: deleted is not valid", "InvalidValue")
     change(state, row, values)
-    return _answer(state, row)
+    return _written(state, row, 200)
 
 
 def _delete(state: State, call: Call) -> Reply:
@@ -216,15 +234,27 @@ def _update_many(state: State, call: Call) -> Reply:
 
     ids, body = listed_ids(call), call.json()
     rows = [{**(body.get("ticket") or {}), "id": key} for key in ids] if ids else body.get("tickets") or []
-    return jobs.start(state, "Bulk Update Ticket", "Updating", rows, item, jobs.failed_item("update"))
+    return jobs.start(state, call, "Bulk Update Ticket", "Updating", rows, item, oddities.documented("update"))
+
+
+def _destroy_many(state: State, call: Call) -> Reply:
+    def item(state: State, _index: int, values: dict[str, Any]) -> dict[str, Any]:
+        row = state.zendesk.tickets.get(values["id"])
+        if row is None or row.status == "deleted":
+            raise not_found()
+        change(state, row, {"status": "deleted"}, "soft_deleted")
+        return {"action": "delete", "id": values["id"], "status": "Deleted", "success": True}
+
+    rows = [{"id": key} for key in listed_ids(call)]
+    return jobs.start(state, call, "Bulk Delete Ticket", "Deleting", rows, item, oddities.documented("delete"))
 
 
 def _create_many(state: State, call: Call) -> Reply:
     def item(state: State, index: int, values: dict[str, Any]) -> dict[str, Any]:
         return {"account_id": ACCOUNT_ID, "id": create(state, values).id, "index": index}
 
-    rows, failed = call.json().get("tickets") or [], jobs.failed_index("TicketCreateFailed")
-    return jobs.start(state, "Bulk Create Ticket", "Creating Tickets", rows, item, failed)
+    rows, failed = call.json().get("tickets") or [], oddities.indexed("TicketCreateFailed")
+    return jobs.start(state, call, "Bulk Create Ticket", "Creating Tickets", rows, item, failed)
 
 
 def _of_user(state: State, call: Call) -> Reply:
@@ -239,6 +269,7 @@ ROUTES = [
     ("GET", "/api/v2/tickets/show_many", _show_many),
     ("PUT", "/api/v2/tickets/update_many", _update_many),
     ("POST", "/api/v2/tickets/create_many", _create_many),
+    ("DELETE", "/api/v2/tickets/destroy_many", _destroy_many),
     ("GET", "/api/v2/tickets/{id:int}", _show),
     ("PUT", "/api/v2/tickets/{id:int}", _update),
     ("DELETE", "/api/v2/tickets/{id:int}", _delete),

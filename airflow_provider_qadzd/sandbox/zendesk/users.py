@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import parse_instant
 from ..web import Call, Reply, refuse
-from . import jobs, people
-from .errors import Invalid, bad_request, not_found, too_many_values
+from . import jobs, oddities, people
+from .errors import bad_request, not_found, too_many_values
 from .models import User
 from .organizations import batch_rows
 from .paging import by_number, listed, listed_ids, listed_values, whole
@@ -148,7 +148,8 @@ def _create_many(state: State, call: Call) -> Reply:
         return _summary(people.create(state, values), "Created")
 
     rows = _import_rows(state, call)
-    return jobs.start(state, "Bulk Create User", "Creating Users", rows, item, jobs.failed_index("UserCreateFailed"))
+    failed = oddities.indexed("UserCreateFailed")
+    return jobs.start(state, call, "Bulk Create User", "Creating Users", rows, item, failed)
 
 
 def _create_or_update_many(state: State, call: Call) -> Reply:
@@ -158,17 +159,26 @@ def _create_or_update_many(state: State, call: Call) -> Reply:
             return _summary(people.create(state, values), "Created")
         return _summary(people.change(state, row, values), "Updated")
 
-    def failed(_index: int, values: dict[str, Any], invalid: Invalid) -> dict[str, Any]:
-        given = {"email": values.get("email"), "external_id": values.get("external_id")}
-        return {"id": 1, "status": "Failed", **given, "error": invalid.job_error, "details": invalid.text}
-
     rows = _import_rows(state, call)
-    return jobs.start(state, "Bulk Create Or Update User", "Creating Users", rows, item, failed)
+    return jobs.start(state, call, "Bulk Create Or Update User", "Creating Users", rows, item, oddities.without_id)
+
+
+def _destroy_many(state: State, call: Call) -> Reply:
+    def item(state: State, _index: int, values: dict[str, Any]) -> dict[str, Any]:
+        row = state.zendesk.users.get(values["id"])
+        if row is None or not row.active:
+            raise not_found()
+        people.remove(state, row)
+        return {"action": "delete", "id": values["id"], "status": "Deleted", "success": True}
+
+    found = (state.zendesk.user_keyed(key) for key in listed_values(call, "external_ids"))
+    rows = [{"id": key} for key in [*listed_ids(call), *(row.id for row in found if row is not None)]]
+    return jobs.start(state, call, "Bulk Delete User", "Deleting", rows, item, oddities.documented("delete"))
 
 
 def _update_many(state: State, call: Call) -> Reply:
     rows = batch_rows(call, "user")
-    return jobs.start(state, "Bulk Update User", "Updating", rows, _update_item, jobs.failed_item("update"))
+    return jobs.start(state, call, "Bulk Update User", "Updating", rows, _update_item, oddities.documented("update"))
 
 
 def _update_item(state: State, _index: int, values: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +201,7 @@ ROUTES = [
     ("POST", "/api/v2/users/create_many", _create_many),
     ("POST", "/api/v2/users/create_or_update_many", _create_or_update_many),
     ("PUT", "/api/v2/users/update_many", _update_many),
+    ("DELETE", "/api/v2/users/destroy_many", _destroy_many),
     ("GET", "/api/v2/users/{id:int}", _show),
     ("PUT", "/api/v2/users/{id:int}", _update),
     ("DELETE", "/api/v2/users/{id:int}", _delete),
