@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, func, insert, or_, select, update
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger.applying import ApplierLease, prolong
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, link, plan, wanted
+from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, is_open, link, plan, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
 from airflow_provider_qadzd.records import Kind, fold
 
@@ -143,9 +143,8 @@ def set_aside_since(ledger: Ledger, flow: Flow, kind: Kind, since: str, *, reaso
 def jobs_in_flight(ledger: Ledger, account_id: int) -> int:
     """How many of the Zendesk account's jobs carry our changes, of whichever flow."""
     c = change_item.c
-    not_done = text("change_state<>'done'")  # as the partial index says it, which SQLite takes by its words
     asked = select(func.count(c.job_id.distinct())).where(
-        c.account_id == account_id, not_done, c.change_state == "sent", c.job_id != ""
+        c.account_id == account_id, is_open(change_item), c.change_state == "sent", c.job_id != ""
     )
     with ledger.reading() as tx:
         return int(tx.execute(asked).scalar_one())

@@ -23,7 +23,6 @@ from airflow_provider_qadzd.retry import QadzdRetryPolicy
 from airflow_provider_qadzd.sync.mapping import Rules
 from airflow_provider_qadzd.zendesk.pace import calls_used_up
 
-
 _SHORTEST_DEFERRAL = 5.0
 """Seconds: a deferral costs three to five by itself."""
 
