@@ -12,7 +12,8 @@ Words (import only the standard library):
 
 Dialects (the systems; no ledger, no Airflow):
     qad/        browse (what QAD says), auth, client
-    zendesk/    connection, wire (what Zendesk says), oauth, pace, webhook (verify), client
+    zendesk/    connection, wire (what Zendesk says), oauth, tokens, pace, webhook (verify), client and its
+                resources, probe
 
 Decisions (pure):
     sync/mapping    QAD record -> what Zendesk should have
@@ -20,15 +21,15 @@ Decisions (pure):
     sync/match      which QAD customer a ticket belongs to
 
 Doing (the only modules that touch a system and the ledger):
-    sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/pairs)
-    sync/receive, sync/export, sync/onboard
+    sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs)
+    sync/receive, sync/export, sync/onboard, sync/doctor
 
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
-                tickets, exports, vault (secrets), budget (calls a minute), migrations
+                applying, tickets, exports, vault (secrets), consents, budget (calls a minute), health, migrations
 
 Airflow's edge (alone may import airflow):
-    hooks/ operators/ sensors/ triggers/ plugin/ config retry cli provider_info
+    hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor cli provider_info
 
 The stage:
     sandbox/    both systems simulated; sandbox/demo runs everything

@@ -13,7 +13,7 @@ from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.hooks.qad import QadHook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook, base_url_in
 from airflow_provider_qadzd.ledger import Ledger, health
-from airflow_provider_qadzd.ledger.vault import Secrets, sealed_rows
+from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets, sealed_rows
 from airflow_provider_qadzd.sync.doctor import (
     KEYS,
     LEDGER,
@@ -25,7 +25,6 @@ from airflow_provider_qadzd.sync.doctor import (
     pace_checks,
 )
 from airflow_provider_qadzd.sync.doctor_setup import SEALED, sealed_secrets, setup_checks
-from airflow_provider_qadzd.sync.onboard import SECRET_PREFIX
 from airflow_provider_qadzd.zendesk.probe import Heard, knock
 
 FLOW, QAD = "flow", "QAD"
@@ -65,7 +64,7 @@ def patient_of(
             return knock(address(), session)
 
     def signing() -> dict[str, str]:
-        return Secrets(hook.ledger, config.receiver_vault(), hook.account.holder).with_prefix(SECRET_PREFIX)
+        return Secrets(hook.ledger, config.receiver_vault(), hook.account.holder).with_prefix(SIGNING)
 
     return Patient(hook, address, heard, signing, receiver_url, freshness, silent_hours)
 

@@ -20,7 +20,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": _modules("QAD", "hooks.qad") + _modules("Zendesk Support", "hooks.zendesk"),
         "operators": _modules("QAD to Zendesk", "operators.accounts", "operators.tickets", "operators.onboard"),
         "sensors": _modules("Zendesk Support", "sensors.zendesk"),
-        "triggers": _modules("Zendesk Support", "triggers.zendesk"),
+        "triggers": _modules("Zendesk Support", "triggers.zendesk", "triggers.zendesk_jobs"),
         "config": {"qadzd": {"description": "QAD to Zendesk sync.", "options": _options()}},
         "cli": ["airflow_provider_qadzd.cli.get_commands"],
     }
@@ -68,7 +68,7 @@ def _zendesk() -> dict[str, Any]:
                 enum=["client_credentials", "authorization_code", "api_token"],
             ),
             "scope": _text("Scope", "Space-separated; empty for `read write`."),
-            "redirect_uri": _text("Redirect URI", "For authorization_code: as registered with the OAuth client."),
+            "redirect_uri": _text("Redirect URI", "For authorization_code; empty for Airflow's own Connect page."),
             "bulk_import": _text("Bulk user import", "auto finds out.", enum=["auto", "on", "off"]),
         },
     }  # fmt: skip

@@ -23,8 +23,8 @@ LAYERS = {
     "zendesk": ("zendesk",),
     "decisions": ("sync.mapping", "sync.plan", "sync.match"),
     "doing": (
-        "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.apply", "sync.receive",
-        "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup",
+        "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
+        "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),

@@ -21,6 +21,7 @@ from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.ledger.identity import Account
 from airflow_provider_qadzd.ledger.vault import Secrets
+from airflow_provider_qadzd.records import digest
 from airflow_provider_qadzd.settings import settings_from
 from airflow_provider_qadzd.zendesk import oauth
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
@@ -61,11 +62,13 @@ class ZendeskHook(HttpHook):
     conn_type = "zendesk_support"
     hook_name = "Zendesk Support (QAD sync)"
 
-    def __init__(self, zendesk_conn_id: str = default_conn_name, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self, zendesk_conn_id: str = default_conn_name, ledger: Ledger | None = None, found: Connection | None = None
+    ) -> None:  # fmt: skip
         super().__init__(http_conn_id=zendesk_conn_id)
         self.zendesk_conn_id = zendesk_conn_id
         self.where = f"connection {zendesk_conn_id}"
-        self._given_ledger = ledger
+        self._given_ledger, self._given_connection = ledger, found
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -73,14 +76,19 @@ class ZendeskHook(HttpHook):
         return self._given_ledger or config.open_ledger()
 
     @cached_property
+    def found(self) -> Connection:
+        """The connection: as given, where it had to be asked for asynchronously, else as Airflow has it."""
+        return self._given_connection or config.connection(self.zendesk_conn_id)
+
+    @cached_property
     def settings(self) -> ZendeskSettings:
         """The connection's extra, checked."""
-        return settings_in(config.connection(self.zendesk_conn_id))
+        return settings_in(self.found)
 
     @cached_property
     def account(self) -> Account:
         """The ledger's row of the account that this connection means now."""
-        return identity.account_at(self.ledger, base_url_in(config.connection(self.zendesk_conn_id)))
+        return identity.account_at(self.ledger, base_url_in(self.found))
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -90,7 +98,7 @@ class ZendeskHook(HttpHook):
     @cached_property
     def oauth_client(self) -> OAuthClient:
         """The OAuth client that the connection's login and password are."""
-        found, asks = config.connection(self.zendesk_conn_id), self.settings.auth == "authorization_code"
+        found, asks = self.found, self.settings.auth == "authorization_code"
         return OAuthClient(
             self.account.base_url, found.login or "", found.password or "", self.settings.scope,
             redirect_uri_in(self.settings), "authorization_code" if asks else "client_credentials", self.where,
@@ -98,8 +106,14 @@ class ZendeskHook(HttpHook):
 
     @property
     def token_name(self) -> str:
-        """Under which name `secrets` keeps the account's token."""
-        return f"token:{self.settings.auth}:{self.oauth_client.client_id}"
+        """Under which name `secrets` keeps the account's token.
+
+        A consent outlives a new client secret; a token by client credentials is asked for anew with other ones.
+        """
+        client = self.oauth_client
+        name = f"token:{self.settings.auth}:{client.client_id}"
+        asks = client.grant == "authorization_code"
+        return name if asks else f"{name}:{digest(client.client_secret, client.scope)[:8]}"
 
     @cached_property
     def token_source(self) -> TokenSource:
@@ -111,9 +125,8 @@ class ZendeskHook(HttpHook):
         """One signed session for the hook's life."""
         session = requests.Session()
         if self.settings.auth == "api_token":
-            found = config.connection(self.zendesk_conn_id)
             log.warning("%s", oauth.api_token_warning(self.where))
-            token = oauth.ApiToken(found.login or "", found.password or "", self.where)
+            token = oauth.ApiToken(self.found.login or "", self.found.password or "", self.where)
             session.auth = ZendeskAuth(self.account.base_url, token)
         else:
             session.auth = ZendeskAuth(self.account.base_url, self.token_source)

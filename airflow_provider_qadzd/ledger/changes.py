@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, func, insert, or_, select, update
 
 from airflow_provider_qadzd.errors import TryLater
+from airflow_provider_qadzd.ledger.applying import ApplierLease, prolong
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import applier, audit_entry, change_item, link, plan, wanted
+from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, is_open, link, plan, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
 from airflow_provider_qadzd.records import Kind, fold
 
@@ -92,15 +93,23 @@ def add_planned(ledger: Ledger, flow: Flow, plan_id: int, rows: Sequence[Mapping
 # -- changes -----------------------------------------------------------------------------------------------------------
 
 
-def planned(ledger: Ledger, flow: Flow, kind: Kind, limit: int) -> list[Change]:
-    """The next changes of `kind` to send, all of one operation, oldest first; those to be sent singly by themselves."""
+SINGLY = 2
+"""From so many attempts on, a change is sent by itself."""
+
+
+def planned(ledger: Ledger, flow: Flow, kind: Kind, most: Sequence[int]) -> list[Change]:
+    """The next changes of `kind` to send, all of one operation and as many attempts, oldest first.
+
+    `most` is how many to take by the number of attempts; its last entry holds for more of them.
+    """
     c = change_item.c
     open_of_kind = and_(c.flow_id == flow.flow_id, c.kind == kind, c.change_state == "planned")
     with ledger.reading() as tx:
         first = tx.execute(select(change_item).where(open_of_kind).order_by(c.change_id).limit(1)).one_or_none()
         if first is None:
             return []
-        alike = and_(c.operation == first.operation, (c.attempts > 0) == (first.attempts > 0))
+        tried = c.attempts >= SINGLY if first.attempts >= SINGLY else c.attempts == first.attempts
+        alike, limit = and_(c.operation == first.operation, tried), most[min(first.attempts, len(most) - 1)]
         rows = tx.execute(select(change_item).where(open_of_kind, alike).order_by(c.change_id).limit(limit))
         return list(rows.all())
 
@@ -131,11 +140,11 @@ def set_aside_since(ledger: Ledger, flow: Flow, kind: Kind, since: str, *, reaso
         return {(row[0], row[1], row[2], row[3], row[4]) for row in tx.execute(asked)}
 
 
-def jobs_in_flight(ledger: Ledger, flow: Flow) -> int:
-    """How many of Zendesk's jobs carry this flow's changes."""
+def jobs_in_flight(ledger: Ledger, account_id: int) -> int:
+    """How many of the Zendesk account's jobs carry our changes, of whichever flow."""
     c = change_item.c
     asked = select(func.count(c.job_id.distinct())).where(
-        c.flow_id == flow.flow_id, c.change_state == "sent", c.job_id != ""
+        c.account_id == account_id, is_open(change_item), c.change_state == "sent", c.job_id != ""
     )
     with ledger.reading() as tx:
         return int(tx.execute(asked).scalar_one())
@@ -162,7 +171,7 @@ def mark_sent(
     ids = list(change_ids)
     now = ledger.clock.time()
     with ledger.writing() as tx:
-        _prolong(tx, lease, now)
+        prolong(tx, lease, now)
         ours = and_(change_item.c.change_id.in_(ids), change_item.c.change_state == "planned")
         marked = tx.execute(update(change_item).where(ours).values(change_state="sent", job_id="", sent_epoch=now))
         if marked.rowcount != len(ids):
@@ -179,7 +188,7 @@ def not_answered(ledger: Ledger, change_ids: Sequence[int], error: TryLater) -> 
     if error.unanswered:
         mark(ledger, change_ids, change_state="unknown")
     else:
-        plan_again(ledger, change_ids, singly=False)
+        plan_again(ledger, change_ids, "same")
 
 
 def mark(ledger: Ledger, change_ids: Iterable[int], **values: Any) -> None:
@@ -188,9 +197,13 @@ def mark(ledger: Ledger, change_ids: Iterable[int], **values: Any) -> None:
         tx.execute(update(change_item).where(change_item.c.change_id.in_(list(change_ids))).values(**values))
 
 
-def plan_again(ledger: Ledger, change_ids: Iterable[int], *, singly: bool) -> None:
-    """Nothing came of sending these: they are planned again, `singly` to hear from Zendesk why."""
-    attempts = change_item.c.attempts + (1 if singly else 0)
+def plan_again(ledger: Ledger, change_ids: Iterable[int], how: Literal["same", "smaller", "singly"]) -> None:
+    """Nothing came of sending these: they are planned again, in a smaller chunk to find the one that spoils it, or
+    singly to hear from Zendesk why.
+    """
+    tried = change_item.c.attempts
+    singly = case((tried < SINGLY, SINGLY), else_=tried + 1)
+    attempts = {"same": tried, "smaller": tried + 1, "singly": singly}[how]
     mark(ledger, change_ids, change_state="planned", job_id="", attempts=attempts)
 
 
@@ -214,6 +227,13 @@ def outcomes_of(ledger: Ledger, flow: Flow, plan_id: int) -> dict[str, dict[str,
 
 
 # -- outcomes ----------------------------------------------------------------------------------------------------------
+
+
+def end(ledger: Ledger, flow: Flow, ended: Sequence[Ended], run: str) -> None:
+    """`settle` in a transaction of its own."""
+    if ended:
+        with ledger.writing() as tx:
+            settle(tx, ledger, flow, ended, run)
 
 
 def settle(tx: Connection, ledger: Ledger, flow: Flow, ended: Sequence[Ended], run: str) -> None:
@@ -330,56 +350,3 @@ def last_news(ledger: Ledger, account_id: int) -> int:
     newest = select(audit_entry.c.audit_id).where(audit_entry.c.account_id == account_id, about)
     with ledger.reading() as tx:
         return int(tx.execute(newest.order_by(audit_entry.c.audit_id.desc()).limit(1)).scalar_one_or_none() or 0)
-
-
-# -- who may apply -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ApplierLease:
-    """The right to write to an account; every send checks it, and prolongs it, in its own transaction."""
-
-    account_id: int
-    owner: str
-    version: int
-    seconds: float
-
-
-def take_applier(ledger: Ledger, account_id: int, owner: str, seconds: float) -> ApplierLease:
-    """The account's one applier lease, taken or taken again. TryLater while another owner holds it.
-
-    Each taking ends every earlier lease, also one of the same owner: a run's first try may still be alive.
-    """
-    now = ledger.clock.time()
-    with ledger.writing() as tx:
-        new = insert_into(tx, applier).values(account_id=account_id, owner=owner, lease_until=now + seconds, version=1)
-        taken = tx.execute(
-            new.on_conflict_do_update(
-                index_elements=["account_id"],
-                set_={"owner": owner, "lease_until": now + seconds, "version": applier.c.version + 1},
-                where=or_(applier.c.owner == owner, applier.c.lease_until <= now),
-            ).returning(applier.c.version)
-        ).scalar_one_or_none()
-        if taken is None:
-            held = tx.execute(select(applier).where(applier.c.account_id == account_id)).one()
-            raise TryLater(
-                f"Another run ({held.owner}) is applying changes to this Zendesk account.",
-                wait=max(1.0, min(60.0, held.lease_until - now)),
-            )
-    return ApplierLease(account_id, owner, int(taken), seconds)
-
-
-def end_applier(ledger: Ledger, lease: ApplierLease) -> None:
-    """Give the lease back, if it is still ours."""
-    with ledger.writing() as tx:
-        tx.execute(update(applier).where(_is(lease)).values(lease_until=0.0))
-
-
-def _prolong(tx: Connection, lease: ApplierLease, now: float) -> None:
-    """A lease that has lapsed, but that nobody has taken since, is still ours."""
-    if tx.execute(update(applier).where(_is(lease)).values(lease_until=now + lease.seconds)).rowcount != 1:
-        raise TryLater("Another run has taken over applying changes to this Zendesk account.", wait=60.0)
-
-
-def _is(lease: ApplierLease) -> ColumnElement[bool]:
-    return and_(applier.c.account_id == lease.account_id, applier.c.version == lease.version)

@@ -16,9 +16,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.ledger.schema import credential
 from airflow_provider_qadzd.ledger.store import Ledger, epoch_of, insert_into, iso
-from airflow_provider_qadzd.ledger.vault import Vault
+from airflow_provider_qadzd.ledger.vault import CONSENTS, Vault
 
-HOLDER = "consent"
 LIFE = 600.0
 """Seconds that a person has at Zendesk's consent page."""
 
@@ -52,10 +51,10 @@ class Consents:
         sealed_by, sealed = self.vault.seal(json.dumps(asdict(pending)))
         now = self.ledger.clock.time()
         row = {
-            "holder": HOLDER, "credential_name": _name_of(state), "key_id": sealed_by, "sealed": sealed, "version": 1,
+            "holder": CONSENTS, "credential_name": _name_of(state), "key_id": sealed_by, "sealed": sealed, "version": 1,
             "credential_state": "ok", "written_at": iso(now),
         }  # fmt: skip
-        old = and_(credential.c.holder == HOLDER, credential.c.written_at < iso(now - LIFE))
+        old = and_(credential.c.holder == CONSENTS, credential.c.written_at < iso(now - LIFE))
         with self.ledger.writing() as tx:
             tx.execute(delete(credential).where(old))
             tx.execute(insert_into(tx, credential).values(row))
@@ -87,4 +86,4 @@ def _name_of(state: str) -> str:
 
 
 def _named(name: str) -> ColumnElement[bool]:
-    return and_(credential.c.holder == HOLDER, credential.c.credential_name == name)
+    return and_(credential.c.holder == CONSENTS, credential.c.credential_name == name)

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import change_item, link, mirror, qad_contact_of, qad_read, wanted
+from airflow_provider_qadzd.ledger.schema import change_item, is_open, link, mirror, qad_contact_of, qad_read, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks
 from airflow_provider_qadzd.records import Candidate, Held, Kind
 
@@ -325,6 +325,6 @@ def _has_record(flow: Flow, kind: Kind, key: ColumnElement[Any]) -> ColumnElemen
         ),
         exists().where(
             coming.c.flow_id == flow.flow_id, coming.c.kind == kind, coming.c.record_key == key,
-            coming.c.change_state != "done",
+            is_open(coming),
         ),
     )  # fmt: skip

@@ -14,7 +14,9 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Double,
+    FromClause,
     Index,
     Integer,
     LargeBinary,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal_column,
     text,
 )
 
@@ -227,6 +230,7 @@ change_item = _table(
     _required("run", String, server_default=""),
     Index("qadzd_change_item_one_open", "account_id", "kind", "target", unique=True, **_where("change_state<>'done'")),
     Index(None, "flow_id", "change_state", "kind", "change_id"),
+    Index("qadzd_change_item_open_of_record", "flow_id", "kind", "record_key", **_where("change_state<>'done'")),
 )
 
 applier = _table(
@@ -402,3 +406,8 @@ rate_budget = _table(
     _required("spent", JSON),
     _required("blocked_until", Double),
 )
+
+
+def is_open(item: FromClause) -> ColumnElement[bool]:
+    """That a change is not over, in the words of its partial indexes: SQLite takes one only for a constant."""
+    return item.c.change_state != literal_column("'done'")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import Asset
 
 from airflow_provider_qadzd import config
@@ -19,6 +17,7 @@ from airflow_provider_qadzd.sync.draft import Mode, draft_plan
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
 from airflow_provider_qadzd.sync.plan import Brake
 from airflow_provider_qadzd.sync.receive import match_again
+from airflow_provider_qadzd.triggers.zendesk_jobs import JobsEnd
 
 
 def accounts_asset(flow: str) -> Asset:
@@ -41,11 +40,14 @@ class QadCollectOperator(FlowOperator):
 class ZendeskMirrorOperator(FlowOperator):
     """Read what changed in Zendesk's organizations and users into the mirror. Returns rows by kind."""
 
-    def execute(self, context: Mapping[str, Any]) -> dict[str, int]:
-        flow = self.opened()
-        counts = refresh_mirror(flow.ledger, flow.flow.account_id, flow.zendesk.client)
-        self.log.info("Zendesk: %s organizations and %s users seen.", counts["organization"], counts["user"])
-        return counts
+    def execute(
+        self, context: Mapping[str, Any], event: Any = None, so_far: dict[str, int] | None = None
+    ) -> dict[str, int]:
+        flow, rows = self.opened(), so_far or {}
+        with self.deferring(rows):
+            refresh_mirror(flow.ledger, flow.flow.account_id, flow.zendesk.client, rows)
+        self.log.info("Zendesk: %s organizations and %s users seen.", rows["organization"], rows["user"])
+        return rows
 
 
 class AccountsPlanOperator(FlowOperator):
@@ -95,12 +97,12 @@ class AccountsApplyOperator(FlowOperator):
         while not isinstance(state := applier.step(), Done):
             wait = max(0.0, state.until - time.time())
             if time.monotonic() + wait > patience:
-                resume = datetime.fromtimestamp(time.time() + max(wait, 5.0), timezone.utc)
-                what = f"{len(state.jobs)} jobs run in Zendesk" if state.jobs else "the limit of calls is reached"
-                self.log.info("Waiting until %s, as %s; this task gives its slot back.", resume, what)
-                self.defer(
-                    trigger=DateTimeTrigger(moment=resume), method_name="execute", kwargs={"writes": applier.writes}
-                )
+                if not state.jobs:
+                    self.log.info("The limit of calls is reached.")
+                    self.defer_until(state.until, writes=applier.writes)
+                self.log.info("%s jobs run in Zendesk; this task gives its slot back.", len(state.jobs))
+                jobs_end = JobsEnd(flow.settings.zendesk, state.jobs)
+                self.defer(trigger=jobs_end, method_name="execute", kwargs={"writes": applier.writes})
             time.sleep(wait)
         moved = match_again(flow.ledger, flow.flow.account_id)
         report = {**state.report, "tickets_matched_again": moved}

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseOperator
 
 from airflow_provider_qadzd import config
+from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.hooks.qad import QadHook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.retry import QadzdRetryPolicy
 from airflow_provider_qadzd.sync.mapping import Rules
+from airflow_provider_qadzd.zendesk.pace import calls_used_up
+
+_SHORTEST_DEFERRAL = 5.0
+"""Seconds: a deferral costs three to five by itself."""
 
 
 class OpenFlow:
@@ -54,6 +64,28 @@ class FlowOperator(BaseOperator):
     def opened(self) -> OpenFlow:
         """The flow, opened in the process that runs the task."""
         return OpenFlow(self.flow)
+
+    @contextmanager
+    def deferring(self, done: Any = None) -> Iterator[None]:
+        """Where Zendesk's calls are used up, gives the slot back until there are some, and no try is lost.
+
+        `execute` is then called again, with what is `done` so far (a dict or a dataclass) as `so_far`: a long first
+        read is many such pieces.
+        """
+        try:
+            yield
+        except TryLater as busy:
+            if not calls_used_up(busy):
+                raise
+            so_far = done if isinstance(done, dict) or done is None else asdict(done)
+            self.log.info("%s Done so far: %s.", busy, so_far)
+            self.defer_until(time.time() + busy.wait, so_far=so_far)
+
+    def defer_until(self, moment: float, **kwargs: Any) -> None:
+        """Give the slot back until `moment` (Unix seconds); `execute` is called again with `kwargs`."""
+        resume = datetime.fromtimestamp(max(moment, time.time() + _SHORTEST_DEFERRAL), timezone.utc)
+        self.log.info("Waiting until %s; this task gives its slot back.", resume)
+        self.defer(trigger=DateTimeTrigger(moment=resume), method_name="execute", kwargs=kwargs)
 
 
 def run_name(context: Mapping[str, Any]) -> str:

@@ -10,16 +10,19 @@ import pendulum
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.operators.flow import FlowOperator
-from airflow_provider_qadzd.sync.export import Run, export_live, export_window
-from airflow_provider_qadzd.sync.receive import drain
+from airflow_provider_qadzd.sync.export import Exported, Run, export_live, export_window
+from airflow_provider_qadzd.sync.receive import Drained, drain
 
 
 class ZendeskDrainOperator(FlowOperator):
     """Fetch every ticket that a delivery announced. Returns what was drained, set aside, moved and gone."""
 
-    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        flow = self.opened()
-        done = drain(flow.ledger, flow.zendesk.account.account_id, flow.zendesk.client)
+    def execute(
+        self, context: Mapping[str, Any], event: Any = None, so_far: Mapping[str, int] | None = None
+    ) -> dict[str, Any]:
+        flow, done = self.opened(), Drained(**(so_far or {}))
+        with self.deferring(done):
+            drain(flow.ledger, flow.zendesk.account.account_id, flow.zendesk.client, done)
         self.log.info(
             "%s deliveries drained, %s set aside; %s tickets moved, %s gone.",
             done.drained, done.aside, done.moved, done.gone,
@@ -30,12 +33,13 @@ class ZendeskDrainOperator(FlowOperator):
 class ZendeskExportTicketsOperator(FlowOperator):
     """Read the live exports on from their cursors. Returns pages, tickets, and how many no webhook had told of."""
 
-    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        flow = self.opened()
-        run = Run(context["dag"].dag_id, context["run_id"])
-        done = export_live(
-            flow.ledger, flow.zendesk.account.account_id, flow.zendesk.client, run, config.number("settle_seconds")
-        )  # fmt: skip
+    def execute(
+        self, context: Mapping[str, Any], event: Any = None, so_far: Mapping[str, int] | None = None
+    ) -> dict[str, Any]:
+        flow, done = self.opened(), Exported(**(so_far or {}))
+        run, settle = Run(context["dag"].dag_id, context["run_id"]), config.number("settle_seconds")
+        with self.deferring(done):
+            export_live(flow.ledger, flow.zendesk.account.account_id, flow.zendesk.client, run, settle, done)
         self.log.info(
             "%s tickets and %s history entries in %s pages; %s tickets had moved without a webhook.",
             done.tickets, done.history, done.pages, done.repaired,
@@ -46,15 +50,17 @@ class ZendeskExportTicketsOperator(FlowOperator):
 class ZendeskTicketHistoryOperator(FlowOperator):
     """Export the tickets whose latest change lies in the run's data interval. Returns the window and its tickets.
 
-    A run without a data interval (triggered by hand without a logical date) says so and takes yesterday (UTC).
+    A run without a data interval (triggered by hand without a logical date) says so and takes the day (UTC) before it
+    was triggered.
     """
 
-    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+    def execute(self, context: Mapping[str, Any], event: Any = None, so_far: None = None) -> dict[str, Any]:
         flow = self.opened()
         starts, ends = self._interval(context)
-        window = export_window(
-            flow.ledger, flow.zendesk.account.account_id, flow.zendesk.client, starts.timestamp(), ends.timestamp()
-        )  # fmt: skip
+        with self.deferring():  # the window itself remembers how far it is
+            window = export_window(
+                flow.ledger, flow.zendesk.account.account_id, flow.zendesk.client, starts.timestamp(), ends.timestamp()
+            )
         self.log.info("%s tickets changed last between %s and %s.", window.ticket_count, starts, ends)
         return {"starts_at": window.starts_at, "ends_at": window.ends_at, "tickets": window.ticket_count}
 
@@ -62,6 +68,6 @@ class ZendeskTicketHistoryOperator(FlowOperator):
         starts, ends = context.get("data_interval_start"), context.get("data_interval_end")
         if starts is not None and ends is not None and starts < ends:
             return pendulum.instance(starts), pendulum.instance(ends)
-        today = pendulum.today("UTC")
-        self.log.info("This run has no data interval; it takes yesterday.")
-        return today.subtract(days=1), today
+        triggered = pendulum.instance(context["dag_run"].run_after).in_timezone("UTC").start_of("day")
+        self.log.info("This run has no data interval; it takes the day before it was triggered.")
+        return triggered.subtract(days=1), triggered

@@ -22,8 +22,7 @@ from starlette.routing import Route
 
 from airflow_provider_qadzd.errors import QadzdError
 from airflow_provider_qadzd.ledger import Ledger, identity
-from airflow_provider_qadzd.ledger.vault import Secrets, Vault
-from airflow_provider_qadzd.sync.onboard import SECRET_PREFIX
+from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets, Vault
 from airflow_provider_qadzd.sync.receive import accept
 from airflow_provider_qadzd.zendesk.webhook import Refused, verify
 
@@ -156,4 +155,4 @@ def _busy() -> Response:
 
 
 def _secrets(ledger: Ledger, vault: Vault, holder: str) -> tuple[str, ...]:
-    return tuple(Secrets(ledger, vault, holder).with_prefix(SECRET_PREFIX).values())
+    return tuple(Secrets(ledger, vault, holder).with_prefix(SIGNING).values())

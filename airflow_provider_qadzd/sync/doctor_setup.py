@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from airflow_provider_qadzd.errors import QadzdError
 from airflow_provider_qadzd.ledger import health
 from airflow_provider_qadzd.ledger.store import epoch_of, iso
-from airflow_provider_qadzd.ledger.vault import SealedRow
+from airflow_provider_qadzd.ledger.vault import SIGNING, SealedRow
 from airflow_provider_qadzd.records import fold
 from airflow_provider_qadzd.sync.doctor import CREDENTIALS, KEYS, LEDGER, ROLE, SCOPES, Check, Finding, Patient
 from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS
-from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, SECRET_PREFIX, WEBHOOK_NAME
+from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, WEBHOOK_NAME, webhook_path
 from airflow_provider_qadzd.zendesk.connection import LOOPBACK
 from airflow_provider_qadzd.zendesk.wire import Row
 
@@ -149,8 +149,8 @@ def webhook(patient: Patient) -> Finding:
     found, account = patient.webhook, patient.opened.account
     if found is None:
         return Finding(WEBHOOK, "fail", f"There is no webhook {WEBHOOK_NAME!r} in Zendesk.", ONBOARD)
-    path = f"/qadzd/webhooks/zendesk/{account.slug}"
-    wanted, points_to = f"{patient.receiver_url.rstrip('/')}{path}", str(found.get("endpoint"))
+    path, points_to = webhook_path(account), str(found.get("endpoint"))
+    wanted = patient.receiver_url.rstrip("/") + path
     if found.get("status") != "active":
         return Finding(WEBHOOK, "fail", f"The webhook is {found.get('status')}.", ONBOARD)
     if points_to != wanted if patient.receiver_url else not points_to.endswith(path):
@@ -175,7 +175,7 @@ def _subscribed(found: Row) -> Finding:
 def signing_secret(patient: Patient) -> Finding:
     """Whether the secret that the receiver checks with is the one that Zendesk signs with."""
     webhook_id = str((patient.webhook or {}).get("id"))
-    kept = patient.signing().get(f"{SECRET_PREFIX}{webhook_id}")
+    kept = patient.signing().get(f"{SIGNING}{webhook_id}")
     if kept is None:
         return Finding(SECRET, "fail", "The webhook's secret is not in the vault: every delivery is refused.", ONBOARD)
     signs_with = patient.opened.client.webhooks.signing_secret(webhook_id)

@@ -32,7 +32,7 @@ class Run:
     run_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exported:
     """What an export did. `repaired` tickets moved although no webhook had told of it."""
 
@@ -42,27 +42,32 @@ class Exported:
     history: int = 0
 
 
-def export_live(ledger: Ledger, account_id: int, client: ZendeskClient, run: Run, settle: float = SETTLE) -> Exported:
-    """Both live legs up to now minus `settle`: ticket states, then the history of what was done to them."""
+def export_live(
+    ledger: Ledger, account_id: int, client: ZendeskClient, run: Run, settle: float = SETTLE,
+    done: Exported | None = None,
+) -> Exported:  # fmt: skip
+    """Both live legs up to now minus `settle`: ticket states, then the history of what was done to them.
+
+    What it does is added to `done` with each page, so that whoever is stopped in between can tell and go on.
+    """
     until = ledger.clock.time() - settle
-    repaired, rows, pages = 0, 0, 0
+    done = done or Exported()
 
     def keep_tickets(tx: Transaction, page: ExportPage) -> None:
-        nonlocal repaired, rows, pages
         stored = _store_page(tx, ledger, account_id, page.rows)
         # Those that a delivery still to be drained tells of get their event from it.
         untold = stored.moved - tickets.told_of(tx, account_id, sorted(stored.moved))
         moved = [(stored.rows[one], stored.before.get(one)) for one in sorted(untold)]
         events = [tickets.event_of(row, _event_kind(row, before), "export") for row, before in moved]
         tickets.add_events(tx, ledger, account_id, events)
-        repaired, rows, pages = repaired + len(moved), rows + len(page.rows), pages + 1
-
-    history = 0
+        done.repaired += len(moved)
+        done.tickets += len(page.rows)
+        done.pages += 1
 
     def keep_history(tx: Transaction, page: ExportPage) -> None:
-        nonlocal history, pages
         tickets.store_history(tx, account_id, map(_history_row, page.rows))
-        history, pages = history + len(page.rows), pages + 1
+        done.history += len(page.rows)
+        done.pages += 1
 
     legs = (
         _Leg(ledger, account_id, TICKETS, run, lambda at: _ticket_page(client, at), keep_tickets),
@@ -76,7 +81,7 @@ def export_live(ledger: Ledger, account_id: int, client: ZendeskClient, run: Run
     for leg in legs:
         if not leg.ended:
             leg.read_on(until)
-    return Exported(pages, rows, repaired, history)
+    return done
 
 
 _GOES_ON = "goes on after "

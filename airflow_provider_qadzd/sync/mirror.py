@@ -25,11 +25,16 @@ _CONFIRMED = "organizations_confirmed"
 _LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"), ("mirror_users", "user"))
 
 
-def refresh_mirror(ledger: Ledger, account_id: int, client: ZendeskClient) -> dict[str, int]:
-    """Read both exports on from where the last run stopped. How many rows of each came."""
-    counts: dict[str, int] = {}
+def refresh_mirror(
+    ledger: Ledger, account_id: int, client: ZendeskClient, rows: dict[str, int] | None = None
+) -> dict[str, int]:
+    """Read both exports on from where the last run stopped. How many rows came, by kind.
+
+    They are counted in `rows` with each page, so that whoever is stopped in between can tell and go on.
+    """
+    rows = {} if rows is None else rows
     for leg, kind in _LEGS:
-        counts[kind] = 0
+        rows.setdefault(kind, 0)
         position = exports.position_of(ledger, account_id, leg) or exports.start_position(0)
         latest = ledger.clock.time() - SETTLE
         begun = False
@@ -41,11 +46,11 @@ def refresh_mirror(ledger: Ledger, account_id: int, client: ZendeskClient) -> di
             with ledger.writing() as tx:
                 accounts.save_mirror(tx, observed(account_id, kind, page.rows, ledger.clock.time()))
                 exports.move(tx, ledger, account_id, leg, position)
-            counts[kind] += len(page.rows)
+            rows[kind] += len(page.rows)
             if page.end_of_stream:
                 break
     _confirm_organizations(ledger, account_id, client)
-    return counts
+    return rows
 
 
 def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient) -> None:

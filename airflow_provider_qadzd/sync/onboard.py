@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 
 from airflow_provider_qadzd.ledger import Ledger, exports, identity
 from airflow_provider_qadzd.ledger.identity import Account
-from airflow_provider_qadzd.ledger.vault import Secrets
+from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets
 from airflow_provider_qadzd.sync.export import EVENTS, TICKETS
 from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 
 WEBHOOK_NAME = "QAD ticket events"
-SECRET_PREFIX = "signing:"
 _DAY = 86_400
 
 # https://developer.zendesk.com/api-reference/webhooks/event-types/ticket-events/
@@ -48,17 +47,22 @@ class Onboarded:
 
 def onboard(ledger: Ledger, account: Account, client: ZendeskClient, secrets: Secrets, public_url: str) -> Onboarded:
     """Make what is missing. `public_url` is where Zendesk reaches the receiver; `secrets` are sealed for it."""
-    endpoint = f"{public_url.rstrip('/')}/qadzd/webhooks/zendesk/{account.slug}"
+    endpoint = public_url.rstrip("/") + webhook_path(account)
     done = Onboarded(endpoint)
     _ensure_fields(client, done)
     _ensure_webhook(client, endpoint, done)
     # https://developer.zendesk.com/api-reference/webhooks/webhooks-api/webhooks/#show-webhook-signing-secret
-    secrets.put(f"{SECRET_PREFIX}{done.webhook_id}", client.webhooks.signing_secret(done.webhook_id))
+    secrets.put(f"{SIGNING}{done.webhook_id}", client.webhooks.signing_secret(done.webhook_id))
     midnight = ledger.clock.time() // _DAY * _DAY
     for leg in (TICKETS, EVENTS):
         exports.start_once(ledger, account.account_id, leg, exports.start_position(midnight))
     identity.note_onboarding(ledger, account.account_id, done.webhook_id)
     return done
+
+
+def webhook_path(account: Account) -> str:
+    """Where the receiver takes the account's deliveries, below its public address."""
+    return f"/qadzd/webhooks/zendesk/{account.slug}"
 
 
 def _ensure_fields(client: ZendeskClient, done: Onboarded) -> None:

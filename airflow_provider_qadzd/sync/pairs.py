@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from airflow_provider_qadzd.errors import FixFirst, SetAside, TryLater
 from airflow_provider_qadzd.ledger import Ledger, changes, members
+from airflow_provider_qadzd.ledger.applying import ApplierLease
 from airflow_provider_qadzd.ledger.changes import Change as Item
 from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
@@ -46,7 +47,7 @@ class Pairs:
         """The users that these are about, as far as they are linked."""
         return sorted({user.zendesk_id for user in self._users(items).values()})
 
-    def send(self, lease: changes.ApplierLease, items: Sequence[Item], run: str) -> int:
+    def send(self, lease: ApplierLease, items: Sequence[Item], run: str) -> int:
         """Add what is not there yet. How many writes Zendesk took. The mirror has just been read for these users."""
         users, organizations = self._users(items), self._organizations(items)
         missing: list[tuple[Item, int, int]] = []
@@ -67,22 +68,22 @@ class Pairs:
                 ended.append(_ended(item, outcome, detail, linked=True, ours=ours))
             else:
                 missing.append((item, int(user.zendesk_id), organization or 0))
-        self._settle(ended, run)
+        changes.end(self.ledger, self.flow, ended, run)
         if items[0].kind == "identity":
             return sum(self._add_identity(lease, item, user_id, run) for item, user_id, _ in missing)
-        if len(missing) > FEW and items[0].attempts == 0:
+        if len(missing) > FEW and items[0].attempts < changes.SINGLY:
             return self._add_many(lease, missing)
         return sum(self._add_membership(lease, *one, run) for one in missing)
 
     def look_for(self, items: Sequence[Item], job: JobStatus | None, run: str) -> None:
-        """What is there is over, what is not is planned again, singly.
+        """What is there is over, what is not is planned again.
 
         Where every row of a job went well, all of them are there and ours: Zendesk refuses a membership that exists.
         Else the users' lists tell.
         """
         rows = job.results if job else ()
         if job and job.status == "completed" and len(rows) == len(items) and all(row.ok for row in rows):
-            self._settle([_ended(item, "membership_added", linked=True) for item in items], run)
+            changes.end(self.ledger, self.flow, [_ended(item, "membership_added", linked=True) for item in items], run)
             return
         made = {row.id for row in rows if row.ok}
         ended, again = [], []
@@ -96,11 +97,12 @@ class Pairs:
                 ours = found in made
                 outcome = "membership_added" if ours else "adopted"
                 ended.append(_ended(item, outcome, linked=True, zendesk_id=found, ours=ours))
-        self._settle(ended, run)
+        changes.end(self.ledger, self.flow, ended, run)
         if again:
-            changes.plan_again(self.ledger, again, singly=True)
+            completed = job is not None and job.status == "completed"
+            changes.plan_again(self.ledger, again, "singly" if completed else "smaller")
 
-    def _add_many(self, lease: changes.ApplierLease, missing: Sequence[tuple[Item, int, int]]) -> int:
+    def _add_many(self, lease: ApplierLease, missing: Sequence[tuple[Item, int, int]]) -> int:
         ids = [item.change_id for item, _, _ in missing]
         changes.mark_sent(self.ledger, lease, ids)
         try:
@@ -109,26 +111,27 @@ class Pairs:
             changes.not_answered(self.ledger, ids, error)
             raise
         except FixFirst:
-            changes.plan_again(self.ledger, ids, singly=False)
+            changes.plan_again(self.ledger, ids, "same")
             raise
         except SetAside:
-            changes.plan_again(self.ledger, ids, singly=True)
+            changes.plan_again(self.ledger, ids, "smaller")
             return 0
         changes.mark(self.ledger, ids, job_id=job.id)
         return 1
 
     def _add_membership(
-        self, lease: changes.ApplierLease, item: Item, user: int, organization: int, run: str
+        self, lease: ApplierLease, item: Item, user: int, organization: int, run: str
     ) -> int:  # fmt: skip
         def add() -> int:
             return int(self.client.memberships.create(user, organization)["id"])
 
         return self._add(lease, item, add, "membership_added", "", run)
 
-    def _add_identity(self, lease: changes.ApplierLease, item: Item, user: int, run: str) -> int:
+    def _add_identity(self, lease: ApplierLease, item: Item, user: int, run: str) -> int:
         found = self._present(item)
         if found is not None:
-            self._settle([_ended(item, "adopted", linked=True, zendesk_id=found, ours=False)], run)
+            there = _ended(item, "adopted", linked=True, zendesk_id=found, ours=False)
+            changes.end(self.ledger, self.flow, [there], run)
             return 0
 
         def add() -> int:
@@ -137,7 +140,7 @@ class Pairs:
         return self._add(lease, item, add, "updated", "email added", run)
 
     def _add(
-        self, lease: changes.ApplierLease, item: Item, add: Callable[[], int], outcome: str, detail: str, run: str
+        self, lease: ApplierLease, item: Item, add: Callable[[], int], outcome: str, detail: str, run: str
     ) -> int:  # fmt: skip
         """One single call, its intent first and its outcome after. How many writes Zendesk took."""
         changes.mark_sent(self.ledger, lease, [item.change_id])
@@ -147,15 +150,15 @@ class Pairs:
             changes.not_answered(self.ledger, [item.change_id], error)
             raise
         except FixFirst:
-            changes.plan_again(self.ledger, [item.change_id], singly=False)
+            changes.plan_again(self.ledger, [item.change_id], "same")
             raise
         except SetAside as error:
             found = self._present(item)
             refused = _ended(item, "set_aside", refusal(error))
             there = _ended(item, "adopted", linked=True, zendesk_id=found, ours=False)
-            self._settle([refused if found is None else there], run)
+            changes.end(self.ledger, self.flow, [refused if found is None else there], run)
             return 0
-        self._settle([_ended(item, outcome, detail, linked=True, zendesk_id=made)], run)
+        changes.end(self.ledger, self.flow, [_ended(item, outcome, detail, linked=True, zendesk_id=made)], run)
         return 1
 
     def _present(self, item: Item) -> int | None:
@@ -181,11 +184,6 @@ class Pairs:
     def _organizations(self, items: Sequence[Item]) -> dict[str, int]:
         customers = (item.other_key for item in items if item.kind == "membership")
         return members.linked_organizations(self.ledger, self.flow, customers)
-
-    def _settle(self, ended: Sequence[Ended], run: str) -> None:
-        if ended:
-            with self.ledger.writing() as tx:
-                changes.settle(tx, self.ledger, self.flow, ended, run)
 
 
 def refusal(error: SetAside) -> str:

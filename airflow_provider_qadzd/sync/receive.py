@@ -19,6 +19,7 @@ from airflow_provider_qadzd.zendesk.webhook import Delivery
 from airflow_provider_qadzd.zendesk.wire import NotFound
 
 _FETCH = 100
+_MOST_BATCHES = 1000
 _GONE_STATUS = "deleted"
 _MATCHED = "matched"
 
@@ -38,7 +39,7 @@ def accept(ledger: Ledger, account_id: int, delivery: Delivery, body: bytes) -> 
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drained:
     """What a drain did: deliveries drained, deliveries set aside as unreadable, tickets that moved, tickets gone."""
 
@@ -48,23 +49,23 @@ class Drained:
     gone: int = 0
 
 
-def drain(ledger: Ledger, account_id: int, client: ZendeskClient, batches: int = 1000) -> Drained:
-    """Fetch the tickets that pending deliveries name, a hundred a call, until nothing is pending."""
-    total = Drained()
-    for _ in range(batches):
+def drain(ledger: Ledger, account_id: int, client: ZendeskClient, done: Drained | None = None) -> Drained:
+    """Fetch the tickets that pending deliveries name, a hundred a call, until nothing is pending.
+
+    What it does is added to `done` with each batch, so that whoever is stopped in between can tell and go on.
+    """
+    done = done or Drained()
+    for _ in range(_MOST_BATCHES):
         pending = tickets.pending_deliveries(ledger, account_id, _FETCH)
         if not pending:
             break
-        done = _drain_batch(ledger, account_id, client, pending)
-        total = Drained(
-            total.drained + done.drained, total.aside + done.aside, total.moved + done.moved, total.gone + done.gone
-        )
-    return total
+        _drain_batch(ledger, account_id, client, pending, done)
+    return done
 
 
 def _drain_batch(
-    ledger: Ledger, account_id: int, client: ZendeskClient, pending: Sequence[tickets.DeliveryRow]
-) -> Drained:
+    ledger: Ledger, account_id: int, client: ZendeskClient, pending: Sequence[tickets.DeliveryRow], done: Drained
+) -> None:
     readable = [row for row in pending if row.ticket_id is not None]
     poison = [row.delivery_id for row in pending if row.ticket_id is None]
     now = ledger.clock.time()  # before asking: of two fetches of one version, the one asked for later is newer
@@ -81,7 +82,10 @@ def _drain_batch(
         tickets.add_events(tx, ledger, account_id, events)
         tickets.end_deliveries(tx, ledger, [row.delivery_id for row in readable], "drained")
         tickets.end_deliveries(tx, ledger, poison, "aside", "names no ticket that can be read")
-    return Drained(len(readable), len(poison), len(stored.moved), len(gone))
+    done.drained += len(readable)
+    done.aside += len(poison)
+    done.moved += len(stored.moved)
+    done.gone += len(gone)
 
 
 def _fetch(client: ZendeskClient, ids: Sequence[int]) -> tuple[list[Mapping[str, Any]], set[int]]:

@@ -26,6 +26,8 @@ Answer = TypeVar("Answer")
 # A limit on one record or on jobs in flight: other calls need not wait for it.
 _NOT_THE_ACCOUNT = ("TooManyJobs", "TooManyRequests")
 
+_USED_UP = "BudgetUsedUp"
+
 _REPEATED = (409, 429, 503)
 _REPEATED_IF_SAFE = (502, 504, 520, 521, 522, 523, 524)
 
@@ -43,7 +45,7 @@ class Pace:
         for name in budgets(method, path):
             while wait := self._budget.take(name):
                 if wait > left:
-                    facts = Facts(system="zendesk", method=method, path=path, code="BudgetUsedUp")
+                    facts = Facts(system="zendesk", method=method, path=path, code=_USED_UP)
                     raise TryLater(f"Our budget of Zendesk calls ({name}) is used up.", wait=wait, facts=facts)
                 left -= wait
                 self._clock.sleep(wait)
@@ -74,6 +76,11 @@ def budgets(method: str, path: str) -> tuple[str, ...]:
     if single_user or path.endswith("/users/create_or_update"):
         return "requests", "user_updates"
     return ("requests",)
+
+
+def calls_used_up(busy: TryLater) -> bool:
+    """Whether a limit of calls is the reason, ours or Zendesk's: nothing is wrong, and waiting helps."""
+    return busy.facts.status == 429 or busy.facts.code == _USED_UP
 
 
 class Again(Exception):

@@ -95,7 +95,7 @@ class Users(_Group):
         user = dict(self._get("/users/me", "user"))
         if user.get("id") is None:
             facts = Facts(system="zendesk", method="GET", path="/api/v2/users/me", status=200, code="Anonymous")
-            raise FixFirst("Zendesk takes us for an anonymous visitor.", advice=wire.CONNECT, facts=facts)
+            raise FixFirst("Zendesk takes us for an anonymous visitor.", advice=wire.LOGIN, facts=facts)
         return user
 
     def show(self, user_id: int) -> Row:

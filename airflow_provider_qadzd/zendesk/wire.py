@@ -25,6 +25,7 @@ BULK_IMPORT_OFF = "BulkImportOff"
 """`Facts.code` of a 403 on bulk creation of users, which Zendesk switches on per account and only on request."""
 
 CONNECT = "Open Connect in Airflow's menu, or run `airflow qadzd connect CONN_ID`, and consent again."
+LOGIN = "Check the connection's login and password."
 ADDRESS = "Check the connection's host: it is https://SUBDOMAIN.zendesk.com, not a host-mapped or help centre address."
 LONGEST_WAIT = 3600.0
 DEFAULT_WAIT = 10.0

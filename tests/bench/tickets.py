@@ -37,6 +37,7 @@ def measure() -> list[Measure]:
 def _stored(wired: Wired) -> float:
     """The export is where onboarding leaves it, only earlier. Both legs are read, as every run does."""
     account_id, client = wired.account.account_id, wired.zendesk
+    wired.learn_limits()
     for leg in (TICKETS, EVENTS):
         exports.start_once(wired.ledger, account_id, leg, exports.start_position(time.time() - DAYS * 86_400))
     with timed() as watch:

@@ -91,17 +91,22 @@ def ledgers(folder: Path) -> Iterator[dict[str, Ledger]]:
         server.cleanup()
 
 
+KEY = Fernet.generate_key().decode()
+"""Seals what is kept in this run."""
+
+
 @dataclass
 class Wired:
     """The pieces of one flow between a sandbox and a ledger, as the hooks put them together."""
 
     sandbox: Sandbox
     ledger: Ledger
+    key: str = KEY
 
     @cached_property
     def vault(self) -> Vault:
         """Opens what is sealed in this run."""
-        return Vault([Fernet.generate_key().decode()])
+        return Vault([self.key])
 
     @cached_property
     def account(self) -> Account:
@@ -120,19 +125,26 @@ class Wired:
 
     @cached_property
     def zendesk(self) -> ZendeskClient:
-        """Zendesk, with a token and the budgets of the ledger."""
-        url, machine = self.sandbox.url, OAuthClient(self.sandbox.url, "sandbox", "sandbox")
-        self.session.auth = ZendeskAuth(url, TokenSource("token", machine, self.secrets, requests.Session()))
-        client = ZendeskClient(url, self.session, Pace(LedgerBudget(self.ledger, self.account.account_id)))
-        client.users.me()  # the first answer tells the limits
-        client.exports.organizations(start_time=1.0)
-        return client
+        """Zendesk, with a token and the budgets of the ledger, and by the ledger's clock."""
+        url, machine, clock = self.sandbox.url, OAuthClient(self.sandbox.url, "sandbox", "sandbox"), self.ledger.clock
+        tokens = TokenSource("token", machine, self.secrets, requests.Session(), clock)
+        self.session.auth = ZendeskAuth(url, tokens)
+        pace = Pace(LedgerBudget(self.ledger, self.account.account_id), clock)
+        return ZendeskClient(url, self.session, pace, clock)
+
+    def learn_limits(self) -> None:
+        """Ask for what the limits are, so that nothing is held back before they are known."""
+        self.zendesk.users.me()
+        self.zendesk.exports.organizations(start_time=1.0)
 
     @cached_property
     def qad(self) -> QadClient:
         """QAD, signed in with a password."""
         tokens = Secrets(self.ledger, self.vault, f"source:{self.source_id}")
-        return connect(self._qad_url, QAD_USER, QAD_PASSWORD, QadSettings(client_id="sandbox"), tokens=tokens)
+        settings = QadSettings(client_id="sandbox")
+        return connect(
+            self._qad_url, QAD_USER, QAD_PASSWORD, settings, tokens=tokens, clock=self.ledger.clock
+        )  # fmt: skip
 
     @cached_property
     def source_id(self) -> int:

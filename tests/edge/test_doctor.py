@@ -15,11 +15,11 @@ from cryptography.fernet import Fernet
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.doctor import examine_flow
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
-from airflow_provider_qadzd.ledger.vault import Secrets
+from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets
 from airflow_provider_qadzd.operators.flow import OpenFlow
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sync.doctor import Finding
-from airflow_provider_qadzd.sync.onboard import SECRET_PREFIX, onboard
+from airflow_provider_qadzd.sync.onboard import onboard
 from tests.edge.conftest import qad_connection, zendesk_connection
 
 AIRFLOW = Path(sys.executable).parent / "airflow"
@@ -148,10 +148,10 @@ def test_a_lost_vault_key_is_told_and_an_older_one_is_rotated(
     monkeypatch.setenv("QADZD_VAULT_KEYS", new)
     found = examined()
     assert "sealed secrets" in failures(found)
-    assert SECRET_PREFIX in found["sealed secrets"].what
+    assert SIGNING in found["sealed secrets"].what
     lost = qadzd("rotate-keys")
     assert lost.returncode == 1
-    assert SECRET_PREFIX in lost.stdout
+    assert SIGNING in lost.stdout
     monkeypatch.setenv("QADZD_VAULT_KEYS", f"{new},{old}")
     found = examined()
     assert found["sealed secrets"].verdict == "warn"

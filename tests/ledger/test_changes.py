@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger import Ledger, changes
+from airflow_provider_qadzd.ledger.applying import end_applier, take_applier
 from airflow_provider_qadzd.ledger.changes import Change, Ended
 from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, link, wanted
 from tests.conftest import SetClock
@@ -34,7 +35,7 @@ def audit(ledger: Ledger) -> list[tuple[str, str, dict[str, Any]]]:
 
 def send(ledger: Ledger, account_id: int, *ids: int, job: str = "") -> None:
     """Mark these as sent, by a run that may."""
-    changes.mark_sent(ledger, changes.take_applier(ledger, account_id, "run", 300), ids)
+    changes.mark_sent(ledger, take_applier(ledger, account_id, "run", 300), ids)
     if job:
         changes.mark(ledger, ids, job_id=job)
 
@@ -82,7 +83,7 @@ def test_a_new_plan_supersedes_what_was_not_sent(ledger: Ledger) -> None:
 
 
 def test_planned_changes_come_alike(ledger: Ledger) -> None:
-    """A batch is of one kind and one operation, oldest first; those to be sent singly come by themselves."""
+    """A batch is of one kind, one operation and as many attempts, oldest first."""
     flow = a_flow(ledger)
     plan_changes(
         ledger, flow, a_change("C1"), a_change("C2", operation="update", zendesk_id=7), a_change("C3"),
@@ -90,12 +91,16 @@ def test_planned_changes_come_alike(ledger: Ledger) -> None:
     )  # fmt: skip
 
     def keys(limit: int = 100) -> list[str]:
-        return [item.record_key for item in changes.planned(ledger, flow, "organization", limit)]
+        return [item.record_key for item in changes.planned(ledger, flow, "organization", (limit,))]
 
     assert keys() == ["C1", "C3", "C4"]
     assert keys(2) == ["C1", "C3"]
-    changes.plan_again(ledger, [items(ledger)[2].change_id], singly=True)
+    changes.plan_again(ledger, [items(ledger)[2].change_id], "singly")
     assert keys() == ["C1", "C4"]
+    first, _, third, *_ = items(ledger)
+    changes.plan_again(ledger, [first.change_id], "smaller")
+    changes.plan_again(ledger, [third.change_id], "smaller")
+    assert keys() == ["C1"]
     changes.supersede_planned(ledger, flow)
     assert keys() == []
 
@@ -109,7 +114,7 @@ def test_a_change_from_plan_to_outcome(ledger: Ledger, clock: SetClock) -> None:
     want(ledger, flow, a_wanted("C1"))
     plan_changes(ledger, flow, a_change("C1", fingerprint="planned"))
     (item,) = items(ledger)
-    lease = changes.take_applier(ledger, flow.account_id, "run", 300)
+    lease = take_applier(ledger, flow.account_id, "run", 300)
     changes.mark_sent(ledger, lease, [item.change_id], {item.change_id: "wanted now"})
     changes.mark(ledger, [item.change_id], job_id="job-1")
     (sent,) = items(ledger)
@@ -257,22 +262,22 @@ def test_a_zendesk_id_has_one_key(ledger: Ledger) -> None:
 
 def test_one_run_applies_to_an_account(ledger: Ledger, clock: SetClock) -> None:
     """Another owner waits while the lease lasts, and takes it over once it has lapsed or was given back."""
-    first = changes.take_applier(ledger, 1, "run 1", 300)
+    first = take_applier(ledger, 1, "run 1", 300)
     with pytest.raises(TryLater, match="run 1") as told:
-        changes.take_applier(ledger, 1, "run 2", 300)
+        take_applier(ledger, 1, "run 2", 300)
     assert told.value.wait == 60
-    changes.take_applier(ledger, 2, "run 2", 300)
+    take_applier(ledger, 2, "run 2", 300)
     clock.sleep(299.5)
     with pytest.raises(TryLater) as told:
-        changes.take_applier(ledger, 1, "run 2", 300)
+        take_applier(ledger, 1, "run 2", 300)
     assert told.value.wait == 1
     clock.sleep(0.5)
-    second = changes.take_applier(ledger, 1, "run 2", 300)
-    changes.end_applier(ledger, first)
+    second = take_applier(ledger, 1, "run 2", 300)
+    end_applier(ledger, first)
     with pytest.raises(TryLater):
-        changes.take_applier(ledger, 1, "run 1", 300)
-    changes.end_applier(ledger, second)
-    assert changes.take_applier(ledger, 1, "run 1", 300).version > second.version
+        take_applier(ledger, 1, "run 1", 300)
+    end_applier(ledger, second)
+    assert take_applier(ledger, 1, "run 1", 300).version > second.version
 
 
 @pytest.mark.parametrize("owner", ["run 2", "run 1"], ids=["another run", "a second try of the same run"])
@@ -281,9 +286,9 @@ def test_a_send_under_a_lost_lease_is_refused(ledger: Ledger, clock: SetClock, o
     flow = a_flow(ledger)
     plan_changes(ledger, flow, a_change("C1"))
     (item,) = items(ledger)
-    lost = changes.take_applier(ledger, flow.account_id, "run 1", 300)
+    lost = take_applier(ledger, flow.account_id, "run 1", 300)
     clock.sleep(301)
-    held = changes.take_applier(ledger, flow.account_id, owner, 300)
+    held = take_applier(ledger, flow.account_id, owner, 300)
     with pytest.raises(TryLater, match="taken over"):
         changes.mark_sent(ledger, lost, [item.change_id])
     assert items(ledger)[0].change_state == "planned"
@@ -295,13 +300,13 @@ def test_each_send_prolongs_the_lease(ledger: Ledger, clock: SetClock) -> None:
     """A run that sends for longer than its lease keeps it, also after a pause in which nobody took it."""
     flow = a_flow(ledger)
     plan_changes(ledger, flow, *(a_change(f"C{n}") for n in range(3)))
-    lease = changes.take_applier(ledger, flow.account_id, "run 1", 300)
+    lease = take_applier(ledger, flow.account_id, "run 1", 300)
     for item in items(ledger):
         clock.sleep(301)
         changes.mark_sent(ledger, lease, [item.change_id])
     clock.sleep(299)
     with pytest.raises(TryLater):
-        changes.take_applier(ledger, flow.account_id, "run 2", 300)
+        take_applier(ledger, flow.account_id, "run 2", 300)
 
 
 def test_many_runs_ask_for_the_first_lease_at_once(open_ledger: Callable[[], Ledger]) -> None:
@@ -309,7 +314,7 @@ def test_many_runs_ask_for_the_first_lease_at_once(open_ledger: Callable[[], Led
 
     def take(number: int) -> bool:
         try:
-            changes.take_applier(ledgers[number], 1, f"run {number}", 300)
+            take_applier(ledgers[number], 1, f"run {number}", 300)
         except TryLater:
             return False
         return True

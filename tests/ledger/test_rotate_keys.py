@@ -10,11 +10,10 @@ from cryptography.fernet import Fernet
 from sqlalchemy import select, update
 
 from airflow_provider_qadzd.errors import FixFirst
-from airflow_provider_qadzd.ledger import Ledger, consents
+from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.consents import Consents, Pending
 from airflow_provider_qadzd.ledger.schema import credential
 from airflow_provider_qadzd.ledger.vault import (
-    CONSENTS,
     SIGNING,
     RotatedKeys,
     SealedRow,
@@ -25,7 +24,6 @@ from airflow_provider_qadzd.ledger.vault import (
     sealed_rows,
 )
 from airflow_provider_qadzd.records import Token
-from airflow_provider_qadzd.sync.onboard import SECRET_PREFIX
 
 OLD, NEW, RECEIVERS_OLD, RECEIVERS_NEW, LOST = (Fernet.generate_key().decode() for _ in range(5))
 BOTH, RECEIVERS = Vault([NEW, OLD]), Vault([RECEIVERS_NEW, RECEIVERS_OLD])
@@ -173,12 +171,6 @@ def test_nothing_told_holds_a_secret(filled: Ledger) -> None:
     told = f"{sealed_rows(filled, BOTH, RECEIVERS)!r} {rotate_keys(filled, BOTH, RECEIVERS)!r}"
     for secret in ("access-1", "refresh-1", "signs-", OLD, NEW, LOST, RECEIVERS_NEW):
         assert secret not in told
-
-
-def test_the_names_of_other_modules_are_known() -> None:
-    """Onboarding names signing secrets, and the Connect page its requests, as the vault expects."""
-    assert SECRET_PREFIX == SIGNING
-    assert CONSENTS == consents.HOLDER
 
 
 def test_a_key_that_can_go_is_needed_no_more(filled: Ledger) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger import Ledger, accounts, changes, exports, tickets
+from airflow_provider_qadzd.ledger.applying import end_applier, take_applier
 from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.tickets import Stretch
@@ -116,15 +117,15 @@ def test_changes_and_appliers_are_apart(ledger: Ledger, flows: tuple[Flow, Flow]
     """Equal targets in two accounts are both open, sent and superseded apart, each under its account's lease."""
     test, production = flows
     assert [plan_changes(ledger, flow, a_change("C1")) for flow in flows] == [1, 1]
-    leases = [changes.take_applier(ledger, flow.account_id, flow.name, 300) for flow in flows]
+    leases = [take_applier(ledger, flow.account_id, flow.name, 300) for flow in flows]
     first, second = items(ledger)
     changes.mark_sent(ledger, leases[0], [first.change_id])
     changes.supersede_planned(ledger, production)
     assert [item.change_state for item in items(ledger)] == ["sent", "done"]
     assert [len(changes.in_flight(ledger, flow)) for flow in flows] == [1, 0]
     with pytest.raises(TryLater, match="production"):
-        changes.take_applier(ledger, production.account_id, "test", 300)
-    changes.end_applier(ledger, leases[0])
+        take_applier(ledger, production.account_id, "test", 300)
+    end_applier(ledger, leases[0])
     assert second.flow_id == production.flow_id
     assert [changes.outcomes_of(ledger, flow, n) for n, flow in enumerate(flows, 1)] == [
         {"organization": {"postponed": 1}}, {"organization": {"superseded": 1}}

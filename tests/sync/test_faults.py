@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.ledger import changes
+from airflow_provider_qadzd.ledger.applying import take_applier
 from airflow_provider_qadzd.sync.apply import LEASE_SECONDS, Applier, Waiting
 from airflow_provider_qadzd.sync.collect import collect
 from tests.sync.world import World
@@ -56,27 +56,6 @@ def test_a_429_anywhere_is_waited_out(small: World, how: dict[str, Any]) -> None
     small.apply_through(plan)
     assert small.clock.time() - before >= 7
     assert small.sandbox.get_control("stats")["rate_limited"] == 8
-    whole(small)
-
-
-def test_a_limit_in_the_middle_of_single_calls_loses_none(small: World) -> None:
-    """A limit that is used up after two of several single calls leaves two done, and the rest planned."""
-    small.settings(bulk_import=False)
-    small.collect()
-    small.mirror()
-    plan = small.plan()
-    small.fault("POST /api/v2/users", status=429, retry_after="600", skip=2, times=1)
-    applier = small.applier(plan)
-    while True:
-        state = applier.step()
-        assert isinstance(state, Waiting)
-        if state.until - small.clock.time() > 60:
-            break
-        small.clock.sleep(2)
-    users = [row for row in small.rows("change_item", kind="user") if row["operation"] == "create"]
-    assert sum(row["outcome"] == "created" for row in users) == 2
-    assert {row["change_state"] for row in users if not row["outcome"]} == {"planned"}
-    small.apply_through(plan)
     whole(small)
 
 
@@ -285,7 +264,7 @@ def test_a_run_that_was_overtaken_stops(small: World) -> None:
     small.mirror()
     plan = small.plan()
     first = small.applier(plan, "first")
-    lease = changes.take_applier(small.ledger, small.flow.account_id, "first", LEASE_SECONDS)
+    lease = take_applier(small.ledger, small.flow.account_id, "first", LEASE_SECONDS)
     small.clock.sleep(301)
     small.applier(plan, "second").step()
     small.count_anew()

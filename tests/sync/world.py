@@ -120,12 +120,13 @@ class World:
     def plan(self, mode: Mode = "apply", brake: Brake = Brake()) -> Plan:  # noqa: B008 - frozen
         return draft_plan(self.ledger, self.flow, RULES, "run", brake, mode)
 
-    def applier(self, plan: Plan, owner: str = "run", bulk: bool | None = None) -> Applier:
-        return Applier(self.ledger, self.flow, self.zendesk, owner, plan.plan_id, bulk=bulk)
+    def applier(self, plan: Plan, owner: str = "run", bulk: bool | None = None, hands: int = 1) -> Applier:
+        # One hand: the clock is one for all, so waits of several hands would add up.
+        return Applier(self.ledger, self.flow, self.zendesk, owner, plan.plan_id, bulk=bulk, hands=hands)
 
-    def apply(self, plan: Plan, owner: str = "run") -> Row:
+    def apply(self, plan: Plan, owner: str = "run", hands: int = 1) -> Row:
         """Step to the end, as the operator does, and answer with the report."""
-        applier = self.applier(plan, owner)
+        applier = self.applier(plan, owner, hands=hands)
         for _ in range(500):
             state = applier.step()
             if isinstance(state, Done):
@@ -133,11 +134,11 @@ class World:
             self.clock.sleep(max(0.0, state.until - self.clock.time()))
         raise AssertionError("apply does not come to an end")
 
-    def apply_through(self, plan: Plan, owner: str = "run") -> Row:
+    def apply_through(self, plan: Plan, owner: str = "run", hands: int = 1) -> Row:
         """As `apply`, and again after each TryLater, as Airflow would."""
         for _ in range(20):
             try:
-                return self.apply(plan, owner)
+                return self.apply(plan, owner, hands)
             except TryLater as error:
                 self.clock.sleep(error.wait)
         raise AssertionError("apply is put off for ever")

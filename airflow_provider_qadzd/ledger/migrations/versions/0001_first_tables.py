@@ -95,6 +95,14 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "qadzd_change_item_open_of_record",
+        "qadzd_change_item",
+        ["flow_id", "kind", "record_key"],
+        unique=False,
+        sqlite_where=sa.text("change_state<>'done'"),
+        postgresql_where=sa.text("change_state<>'done'"),
+    )
+    op.create_index(
         "qadzd_change_item_one_open",
         "qadzd_change_item",
         ["account_id", "kind", "target"],

@@ -1,0 +1,93 @@
+"""Bulk jobs read to the end: one outcome for each row, whatever shape Zendesk's answer has and however a job ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.sync.apply import Waiting
+from airflow_provider_qadzd.sync.draft import Plan
+from airflow_provider_qadzd.sync.singly import HANDS
+from tests.sync.test_faults import whole
+from tests.sync.world import World
+
+INVALID = {"error": "RecordInvalid", "description": "Record validation errors", "details": {}}
+
+
+def planned(world: World, **settings: Any) -> Plan:
+    """The plan of a first run."""
+    world.settings(**settings)
+    world.collect()
+    world.mirror()
+    return world.plan()
+
+
+def test_a_row_that_spoils_its_job_is_found_by_smaller_ones(small: World) -> None:
+    """A job that Zendesk will not take is cut into tens, and only the ten with the bad row goes row by row."""
+    plan = planned(small)
+    keys = [row["record_key"] for row in small.rows("change_item", kind="organization") if row["operation"] == "create"]
+    small.fault("POST /api/v2/organizations*", status=422, body=INVALID, contains=f'"{keys[3]}"', times=None)
+    small.count_anew()
+    small.apply_through(plan)
+    calls = small.sandbox.get_control("stats")["calls"]
+    assert calls["POST /api/v2/organizations/create_many"] == 2
+    assert calls["POST /api/v2/organizations"] == len(keys) == 11
+    asides = {key for key, (outcome, _) in small.outcomes().items() if outcome == "set_aside"}
+    assert ("organization", keys[3]) in asides
+    assert len([key for kind, key in asides if kind == "organization"]) == 1
+
+
+def test_single_calls_go_out_by_several_hands(small: World) -> None:
+    """Where bulk import is off, new users are made by several calls at once, each once."""
+    plan = planned(small, bulk_import=False)
+    small.apply_through(plan, hands=HANDS)
+    assert small.sandbox.get_control("stats")["calls"]["POST /api/v2/users"] == sum(
+        row["operation"] == "create" for row in small.rows("change_item", kind="user")
+    )
+    whole(small)
+
+
+@pytest.mark.parametrize("hands", [1, HANDS])
+def test_a_limit_stops_all_hands_and_loses_none(small: World, hands: int) -> None:
+    """After an answer that stops, nothing more is begun: what was answered is done, the rest stays planned."""
+    plan = planned(small, bulk_import=False)
+    small.fault("POST /api/v2/users", status=429, retry_after="600", skip=2, times=None)
+    applier = small.applier(plan, hands=hands)
+    while isinstance(waiting := applier.step(), Waiting) and waiting.until - small.clock.time() < 60:
+        small.clock.sleep(2)
+    users = [row for row in small.rows("change_item", kind="user") if row["operation"] == "create"]
+    assert sum(row["outcome"] == "created" for row in users) == 2
+    assert {row["change_state"] for row in users if not row["outcome"]} == {"planned"}
+    small.sandbox.delete_control("faults")
+    small.apply_through(plan)
+    whole(small)
+
+
+def test_a_user_that_may_not_be_changed_stops_nobody_else(synced: World) -> None:
+    """A 403 for one user while the token is an admin's sets that user aside; the others are updated."""
+    for contact in ("50006", "50005"):
+        synced.sandbox.post_control("contacts", {"id": int(contact), "function": "Buyer of everything"})
+    synced.collect()
+    synced.mirror()
+    plan = synced.plan()
+    ids = {row["record_key"]: row["zendesk_id"] for row in synced.rows("link", kind="user")}
+    synced.fault(f"PUT /api/v2/users/{ids['50006']}", status=403, body={"error": "Forbidden"}, times=None)
+    synced.apply_through(plan)
+    outcomes = synced.outcomes()
+    assert outcomes["user", "50006"] == ("set_aside", "forbidden_by_zendesk")
+    assert outcomes["user", "50005"][0] == "updated"
+
+
+def test_a_token_that_may_not_write_at_all_is_a_persons_to_mend(synced: World) -> None:
+    """A 403 without an admin's rights is FixFirst, and nobody is set aside for it."""
+    synced.sandbox.post_control("contacts", {"id": 50005, "function": "Buyer of everything"})
+    synced.collect()
+    synced.mirror()
+    plan = synced.plan()
+    synced.fault("PUT /api/v2/users/*", status=403, body={"error": "Forbidden"}, times=None)
+    synced.fault("GET /api/v2/users/me", action="html", status=200, body='{"user":{"id":1,"role":"agent"}}', times=None)
+    with pytest.raises(FixFirst, match="does not permit"):
+        synced.apply_through(plan)
+    assert {row["change_state"] for row in synced.rows("change_item") if not row["outcome"]} == {"planned"}
