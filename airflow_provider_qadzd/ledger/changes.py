@@ -97,13 +97,16 @@ SINGLY = 2
 """From so many attempts on, a change is sent by itself."""
 
 
-def planned(ledger: Ledger, flow: Flow, kind: Kind, most: Sequence[int]) -> list[Change]:
+def planned(ledger: Ledger, flow: Flow, kind: Kind, most: Sequence[int], after: int = 0) -> list[Change]:
     """The next changes of `kind` to send, all of one operation and as many attempts, oldest first.
 
-    `most` is how many to take by the number of attempts; its last entry holds for more of them.
+    `most` is how many to take by the number of attempts; its last entry holds for more of them. Only changes whose id
+    is above `after`.
     """
     c = change_item.c
-    open_of_kind = and_(c.flow_id == flow.flow_id, c.kind == kind, c.change_state == "planned")
+    open_of_kind = and_(
+        c.flow_id == flow.flow_id, c.kind == kind, c.change_state == "planned", c.change_id > after
+    )  # fmt: skip
     with ledger.reading() as tx:
         first = tx.execute(select(change_item).where(open_of_kind).order_by(c.change_id).limit(1)).one_or_none()
         if first is None:

@@ -204,8 +204,19 @@ class Applier:
             if kind == "organization" or kind == "user":
                 self._send_records(lease, kind, items)
             else:
-                self._observe("user", ids=self.pairs.user_ids(items))
-                self.writes += self.pairs.send(lease, items, self.owner)
+                self._send_pairs(lease, kind, items)
+
+    def _send_pairs(self, lease: ApplierLease, kind: Kind, items: Sequence[Item]) -> None:
+        """What needs no call is over at once, so that what needs one fills its job; then the users are read again."""
+        missing, attempts = self.pairs.missing(items, self.owner), items[0].attempts
+        while len(items) == CHUNK > len(missing):
+            items = changes.planned(self.ledger, self.flow, kind, CHUNKS, after=items[-1].change_id)
+            if not items or items[0].attempts != attempts:
+                break
+            missing += self.pairs.missing(items, self.owner)[: CHUNK - len(missing)]
+        if missing:
+            self._observe("user", ids=self.pairs.user_ids(missing))
+            self.writes += self.pairs.send(lease, missing, self.owner)
 
     def _send_records(self, lease: ApplierLease, kind: RecordKind, items: Sequence[Item]) -> None:
         self._observe(kind, ids=[item.zendesk_id for item in items if item.zendesk_id is not None])

@@ -47,8 +47,21 @@ class Pairs:
         """The users that these are about, as far as they are linked."""
         return sorted({user.zendesk_id for user in self._users(items).values()})
 
+    def missing(self, items: Sequence[Item], run: str) -> list[Item]:
+        """Those of them that need a call, as the mirror has it; the others are over."""
+        return [item for item, _, _ in self._missing(items, run)]
+
     def send(self, lease: ApplierLease, items: Sequence[Item], run: str) -> int:
         """Add what is not there yet. How many writes Zendesk took. The mirror has just been read for these users."""
+        missing = self._missing(items, run)
+        if items[0].kind == "identity":
+            return sum(self._add_identity(lease, item, user_id, run) for item, user_id, _ in missing)
+        if len(missing) > FEW and items[0].attempts < changes.SINGLY:
+            return self._add_many(lease, missing)
+        return sum(self._add_membership(lease, *one, run) for one in missing)
+
+    def _missing(self, items: Sequence[Item], run: str) -> list[tuple[Item, int, int]]:
+        """What is to be added, with the ids of user and organization (0 for an identity); the others are over."""
         users, organizations = self._users(items), self._organizations(items)
         missing: list[tuple[Item, int, int]] = []
         ended: list[Ended] = []
@@ -69,11 +82,7 @@ class Pairs:
             else:
                 missing.append((item, int(user.zendesk_id), organization or 0))
         changes.end(self.ledger, self.flow, ended, run)
-        if items[0].kind == "identity":
-            return sum(self._add_identity(lease, item, user_id, run) for item, user_id, _ in missing)
-        if len(missing) > FEW and items[0].attempts < changes.SINGLY:
-            return self._add_many(lease, missing)
-        return sum(self._add_membership(lease, *one, run) for one in missing)
+        return missing
 
     def look_for(self, items: Sequence[Item], job: JobStatus | None, run: str) -> None:
         """What is there is over, what is not is planned again.

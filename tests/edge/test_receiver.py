@@ -23,7 +23,7 @@ from cryptography.fernet import Fernet
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.vault import Secrets, Vault
 from airflow_provider_qadzd.plugin.receiver import LARGEST_BODY, receiver_app
-from airflow_provider_qadzd.sync.onboard import SECRET_PREFIX
+from airflow_provider_qadzd.sync.onboard import SIGNING
 from airflow_provider_qadzd.zendesk.webhook import TEST_SECRET, sign
 
 SECRET = "a-signing-secret-of-the-account"
@@ -79,7 +79,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
     vault = Vault([Fernet.generate_key().decode()])
     account = identity.account_at(ledger, "https://acme.zendesk.com")
     identity.note_onboarding(ledger, account.account_id, "w1")
-    Secrets(ledger, vault, account.holder).put(f"{SECRET_PREFIX}w1", SECRET)
+    Secrets(ledger, vault, account.holder).put(f"{SIGNING}w1", SECRET)
     with served(receiver_app(lambda: ledger, lambda: vault)) as url:
         yield Door(url, ledger, account.slug)
 
@@ -207,7 +207,7 @@ def test_it_runs_alone_with_only_the_ledger_and_its_key(tmp_path: Path) -> None:
     ledger = Ledger(url).opened()
     account = identity.account_at(ledger, "https://acme.zendesk.com")
     identity.note_onboarding(ledger, account.account_id, "w1")
-    Secrets(ledger, Vault([key]), account.holder).put(f"{SECRET_PREFIX}w1", SECRET)
+    Secrets(ledger, Vault([key]), account.holder).put(f"{SIGNING}w1", SECRET)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
