@@ -39,6 +39,45 @@ def test_a_row_that_spoils_its_job_is_found_by_smaller_ones(small: World) -> Non
     assert len([key for kind, key in asides if kind == "organization"]) == 1
 
 
+@pytest.mark.parametrize("delay", [0, 4])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"job_failed_items": "documented"}, id="failed rows as documented"),
+        pytest.param({"job_failed_items": "index"}, id="failed rows by index"),
+        pytest.param({"job_failed_items": "id"}, id="failed rows with an id that names nothing"),
+        pytest.param({"job_fails_after": 4}, id="a job that fails half way"),
+        pytest.param({"job_fails_after": 4, "job_results": "null"}, id="a job that fails half way and says nothing"),
+        pytest.param({"job_fails_after": 0}, id="a job that fails at once"),
+        pytest.param({"job_results": "null", "job_message": "null"}, id="a job that ends without results"),
+        pytest.param({"job_vanishes": "everywhere"}, id="a job that vanishes"),
+        pytest.param({"job_ends": "failed"}, id="a job that did all and says that it failed"),
+        pytest.param({"job_ends": "killed"}, id="a job that did all and says that it was killed"),
+        pytest.param({"language": "es", "detail_codes": False}, id="texts in Spanish and no codes"),
+    ],
+)
+def test_every_row_has_its_outcome_however_a_job_ends(small: World, how: dict[str, Any], delay: int) -> None:
+    """What a job did is told by looking, not by its words: every record arrives once, whatever the job says.
+
+    One row fails in its job, because somebody made an organization of that name meanwhile; it is adopted.
+    """
+    plan = planned(small, job_delay=delay, **how)
+    taken = next(row for row in small.rows("wanted", kind="organization") if row["record_key"] == "C0000204")
+    small.zendesk.organizations.create({"name": taken["body"]["name"]})
+    small.apply_through(plan)
+    small.settings(**dict.fromkeys(("job_vanishes", "job_ends", "job_fails_after")), **USUAL)
+    small.sync()
+    assert small.outcomes()["organization", "C0000204"][0] == "adopted"
+    whole(small)
+
+
+USUAL = {
+    "job_failed_items": "usual", "job_results": "rows", "job_message": "usual", "job_delay": 0, "language": "en",
+    "detail_codes": True,
+}  # fmt: skip
+"""The settings of a sandbox whose jobs go well."""
+
+
 def test_single_calls_go_out_by_several_hands(small: World) -> None:
     """Where bulk import is off, new users are made by several calls at once, each once."""
     plan = planned(small, bulk_import=False)
