@@ -40,8 +40,9 @@ def sandbox() -> Iterator[Sandbox]:
 
 @contextmanager
 def connected(
-    sandbox: Sandbox, credentials: oauth.Credentials | None = None, scope: str = "read write"
-) -> Iterator[ZendeskClient]:
+    sandbox: Sandbox, credentials: oauth.Credentials | None = None, scope: str = "read write",
+    timeout: tuple[float, float] = (10.0, 60.0),
+) -> Iterator[ZendeskClient]:  # fmt: skip
     """A client as the hooks make it: one session, its auth, a pace."""
     url, clock = base_url_of(sandbox.url), FakeClock(time.time())
     with requests.Session() as session:
@@ -49,7 +50,7 @@ def connected(
         machine = OAuthClient(url, "sandbox", "sandbox", scope)
         tokens = credentials or TokenSource("zendesk", machine, MemoryTokens(clock), session, SystemClock())
         session.auth = ZendeskAuth(url, tokens)
-        yield ZendeskClient(url, session, Pace(MemoryBudget(clock), clock), clock)
+        yield ZendeskClient(url, session, Pace(MemoryBudget(clock), clock), clock, timeout=timeout)
 
 
 @pytest.fixture
@@ -474,3 +475,33 @@ def test_where_the_connection_is_dropped_a_read_is_repeated(hanging_up: str) -> 
 def test_where_the_connection_is_dropped_a_post_is_open(hanging_up: str) -> None:
     """One attempt: it may have been done."""
     assert left_alone(hanging_up, lambda zendesk: zendesk.users.create({"name": "x"})) == (True, 0)
+
+
+BROKEN = [
+    pytest.param({"action": "reset-after", "after_bytes": 20}, id="reset in the middle of the body"),
+    pytest.param({"action": "drop"}, id="closed without an answer"),
+    pytest.param({"action": "delay", "seconds": 0.6}, id="silent for longer than the read timeout"),
+]
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_answer_to_a_read_is_asked_for_again(sandbox: Sandbox, how: dict[str, object]) -> None:
+    """A read whose answer breaks off or does not come is repeated, and succeeds."""
+    with connected(sandbox, timeout=(1.0, 0.3)) as zendesk:
+        known = zendesk.users.me()["id"]
+        sandbox.post_control("faults", {"match": "GET /api/v2/users/*", "times": 2, **how})
+        assert zendesk.users.show(known)["id"] == known
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_answer_to_a_post_is_not_asked_for_again(sandbox: Sandbox, how: dict[str, object]) -> None:
+    """A write whose answer breaks off or does not come is sent once, and said to be unanswered."""
+    with connected(sandbox, timeout=(1.0, 0.3)) as zendesk:
+        zendesk.users.me()
+        before = sandbox.get_control("stats")["calls"].get("POST /api/v2/organizations", 0)
+        sandbox.post_control("faults", {"match": "POST /api/v2/organizations", "times": 1, **how})
+        with pytest.raises(TryLater) as error:
+            zendesk.organizations.create({"name": f"Broken {how}"})
+        assert error.value.unanswered
+        time.sleep(0.5 if how["action"] == "delay" else 0.0)
+        assert sandbox.get_control("stats")["calls"]["POST /api/v2/organizations"] == before + 1
