@@ -338,3 +338,10 @@ def test_compose_ledger_role_is_shut_out_of_airflow() -> None:
     assert re.search(r"REVOKE CONNECT ON DATABASE airflow,.* FROM PUBLIC;", sql)
     # Compose would take a dollar sign as one of its own variables.
     assert "$" not in sql
+
+
+@pytest.mark.parametrize("command", ["tests.bench", "tests.conformance"])
+def test_what_runs_outside_of_the_tests_starts(command: str) -> None:
+    """Bench and conformance import everything they need, since no test runs them."""
+    done = subprocess.run([sys.executable, "-m", command, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

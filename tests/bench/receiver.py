@@ -19,9 +19,8 @@ import uvicorn
 from cryptography.fernet import Fernet
 
 from airflow_provider_qadzd.ledger import Ledger, identity, tickets
-from airflow_provider_qadzd.ledger.vault import Secrets, Vault
+from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets, Vault
 from airflow_provider_qadzd.plugin.receiver import receiver_app
-from airflow_provider_qadzd.sync.onboard import SECRET_PREFIX
 from airflow_provider_qadzd.zendesk.webhook import SIGNATURE, TIMESTAMP, sign
 from tests.bench.measures import Measure, timed
 from tests.bench.wiring import ledgers
@@ -46,7 +45,7 @@ def _delivered(ledger: Ledger) -> tuple[float, float]:
     vault = Vault([Fernet.generate_key().decode()])
     account = identity.account_at(ledger, "https://bench.zendesk.com")
     identity.note_onboarding(ledger, account.account_id, WEBHOOK)
-    Secrets(ledger, vault, account.holder).put(f"{SECRET_PREFIX}{WEBHOOK}", SECRET)
+    Secrets(ledger, vault, account.holder).put(f"{SIGNING}{WEBHOOK}", SECRET)
     parcels = [_parcel(number) for number in range(COUNT)]
     with _served(ledger, vault) as port, ThreadPoolExecutor(THREADS) as pool, timed() as watch:
         parts = [pool.submit(_post_all, port, account.slug, parcels[part::THREADS]) for part in range(THREADS)]
