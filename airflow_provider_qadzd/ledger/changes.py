@@ -86,8 +86,10 @@ def add_planned(ledger: Ledger, flow: Flow, plan_id: int, rows: Sequence[Mapping
         # The unique index over open changes tells which records have one, whoever planned it.
         # In its order: two planners that take records in different orders deadlock on PostgreSQL.
         ordered = sorted(rows, key=lambda row: (row["kind"], row["target"]))
-        added = insert_into(tx, change_item).on_conflict_do_nothing().returning(change_item.c.change_id)
-        return len(tx.execute(added, [{**common, **row} for row in ordered]).all())
+        added = tx.execute(
+            insert_into(tx, change_item).on_conflict_do_nothing(), [{**common, **row} for row in ordered]
+        )
+        return int(added.rowcount)
 
 
 # -- changes -----------------------------------------------------------------------------------------------------------

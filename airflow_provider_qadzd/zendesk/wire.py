@@ -30,6 +30,7 @@ ADDRESS = "Check the connection's host: it is https://SUBDOMAIN.zendesk.com, not
 LONGEST_WAIT = 3600.0
 DEFAULT_WAIT = 10.0
 PAGE = 100
+EXPORT_PAGE = 1000
 
 Row = dict[str, Any]
 """A record as Zendesk sends it: custom fields make its shape the account's own, so it is read by `flatten`."""
@@ -127,18 +128,23 @@ def cursor_page(body: Mapping[str, Any], rows: str, asked: str | None) -> Export
 def time_page(body: Mapping[str, Any], rows: str, asked: int) -> ExportPage:
     """A page of a time-based export asked with the start time `asked`.
 
-    Raises FixFirst when a full page ends at the second at which it began: asking again would give the same page.
+    A page goes on past its size to the end of its last second (recorded: seven rows for `per_page=1`). So one that is
+    larger than a page, and ends in the second at which it began, holds all of that second: the next one begins after
+    it. Raises FixFirst for a page that is just full: asking again would give the same one.
     """
     end = body.get("end_of_stream")
     end = end if isinstance(end, bool) else body.get("next_page") is None
     end_time = max(int(body.get("end_time") or 0), asked)
-    if not end and end_time == asked:
+    found = _rows(body, rows)
+    if not end and end_time == asked and len(found) > EXPORT_PAGE:
+        end_time += 1
+    elif not end and end_time == asked:
         raise FixFirst(
             f"The export of {rows} does not get past the second {asked}: more changes share it than fit into a page.",
             advice="Start it one second later, and ask for the tickets or organizations of that second by id.",
             facts=Facts(system="zendesk", code="EndTimeRepeated"),
         )
-    return ExportPage(_rows(body, rows), str(end_time), end)
+    return ExportPage(found, str(end_time), end)
 
 
 def _rows(body: Mapping[str, Any], name: str) -> tuple[Row, ...]:

@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import requests
-
 from airflow_provider_qadzd.sync.apply import Applier, Waiting
 from airflow_provider_qadzd.sync.collect import collect
 from airflow_provider_qadzd.sync.draft import draft_plan
@@ -38,7 +36,6 @@ def measure() -> list[Measure]:
 def _two_runs(case: str, wired: Wired) -> list[Measure]:
     wired.learn_limits()
     make_fields(wired)
-    wired.session.hooks["response"].append(lambda answer, **_: _let_a_second_pass(answer, wired.sandbox))
     with timed() as first:
         wired.sandbox.post("reset-stats")
         _run(wired, "first")
@@ -55,12 +52,6 @@ def _two_runs(case: str, wired: Wired) -> list[Measure]:
         Measure(case, "calls of the second run", _calls(wired.sandbox), "calls"),
         Measure(case, "second run", second.seconds, "s"),
     ]
-
-
-def _let_a_second_pass(answer: requests.Response, served: Sandbox) -> None:
-    """After each job, as Zendesk needs one: an export by time cannot page a second that holds thousands of records."""
-    if answer.request.method != "GET":
-        served.post("clock", {"advance": 1})
 
 
 def make_fields(wired: Wired) -> None:

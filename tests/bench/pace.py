@@ -10,8 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import requests
-
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger import Ledger, exports, tickets
 from airflow_provider_qadzd.sync.apply import Applier, Done
@@ -119,7 +117,6 @@ def _work(stage: Stage, index: int, ends: Any) -> None:
     """One process: its part until the sync is over. The applier tells the end, or what went wrong."""
     clock = ProcessClock(stage.times, index)
     wired = Wired(Sandbox(stage.url), Ledger(stage.ledger_url, clock), stage.key)
-    wired.session.hooks["response"].append(lambda answer, **_: _take_a_moment(answer, clock))
     part: Part = ROLES[index]
     try:
         if part is _apply:
@@ -135,12 +132,6 @@ def _work(stage: Stage, index: int, ends: Any) -> None:
         stage.over.set()
         clock.end()
         wired.ledger.engine.dispose()
-
-
-def _take_a_moment(answer: requests.Response, clock: ProcessClock) -> None:
-    """Calls take no time here; but jobs begun in one second would all end in one, which no export by time can page."""
-    if str(answer.request.path_url).endswith(("/create_many", "/update_many")):
-        clock.sleep(0.15)
 
 
 def _in_time(wired: Wired, part: Callable[[Wired], float]) -> float:

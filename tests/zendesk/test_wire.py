@@ -90,6 +90,13 @@ def test_a_second_that_does_not_fit_into_a_page_is_an_error() -> None:
         wire.time_page({"organizations": [], "end_time": 100, "end_of_stream": False}, "organizations", 100)
 
 
+def test_a_second_that_went_past_the_pages_size_is_whole() -> None:
+    """A page that was drawn out to the end of its second is not asked for again: the next second is."""
+    rows = [{"id": number} for number in range(1001)]
+    page = wire.time_page({"organizations": rows, "end_time": 100, "end_of_stream": False}, "organizations", 100)
+    assert (len(page.rows), page.cursor, page.end_of_stream) == (1001, "101", False)
+
+
 def test_a_page_without_its_rows_is_not_an_empty_page() -> None:
     """Silence is not an empty export."""
     with pytest.raises(TryLater):
