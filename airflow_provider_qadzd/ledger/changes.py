@@ -86,8 +86,10 @@ def add_planned(ledger: Ledger, flow: Flow, plan_id: int, rows: Sequence[Mapping
         # The unique index over open changes tells which records have one, whoever planned it.
         # In its order: two planners that take records in different orders deadlock on PostgreSQL.
         ordered = sorted(rows, key=lambda row: (row["kind"], row["target"]))
+        unless_open = insert_into(tx, change_item).on_conflict_do_nothing()
+        # Counted, not returned: with RETURNING, psycopg takes a text of thousands of values apart for each batch.
         added = tx.execute(
-            insert_into(tx, change_item).on_conflict_do_nothing(), [{**common, **row} for row in ordered]
+            unless_open, [{**common, **row} for row in ordered], execution_options={"preserve_rowcount": True}
         )
         return int(added.rowcount)
 
