@@ -204,3 +204,11 @@ def linked_ids(ledger: Ledger, account_id: int, kind: Kind, after: int, limit: i
     )
     with ledger.reading() as tx:
         return list(tx.execute(asked.order_by(link.c.zendesk_id).limit(limit)).scalars())
+
+
+def external_ids(ledger: Ledger, flow: Flow, kind: Kind, keys: Sequence[str]) -> list[str]:
+    """The external ids that these records are wanted with."""
+    w = wanted.c
+    asked = select(w.external_id).where(w.flow_id == flow.flow_id, w.kind == kind, w.record_key.in_(keys))
+    with ledger.reading() as tx:
+        return list(tx.execute(asked.order_by(w.record_key)).scalars())

@@ -34,6 +34,9 @@ Transaction = Connection
 VERSION_TABLE = "qadzd_alembic_version"
 _MIGRATION_LOCK = 0x7161647A  # "qadz"; PostgreSQL's advisory locks are numbers
 _BUSY_SECONDS = "30"
+_PLAN_EACH_TIME = "-c plan_cache_mode=force_custom_plan"
+"""The driver prepares what is asked often, and PostgreSQL would keep the plan it made while tables were empty: the
+query for candidates took 250 ms with it and takes 8 ms without (seen on 17), of which 1 ms is planning."""
 _UPGRADE = "Run `airflow qadzd ledger upgrade` with the newest version of this package that you use."
 
 
@@ -229,9 +232,11 @@ def _engine(url: str) -> Engine:
             f"A ledger cannot be kept in {where.get_backend_name()}.",
             advice="Use sqlite:////path/ledger.db or postgresql+psycopg://user@host/database.",
         )
+    options = f"{where.query.get('options', '')} {_PLAN_EACH_TIME}".strip()
     return create_engine(
-        where.set(drivername="postgresql+psycopg"), json_serializer=canonical_json, pool_pre_ping=True, pool_size=2
-    )
+        where.set(drivername="postgresql+psycopg"), json_serializer=canonical_json, pool_pre_ping=True, pool_size=2,
+        connect_args={"options": options},
+    )  # fmt: skip
 
 
 def _set_up_sqlite(connection: Any, record: ConnectionPoolEntry) -> None:

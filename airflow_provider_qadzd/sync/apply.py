@@ -159,7 +159,9 @@ class Applier:
         creates = [item for item in items if item.operation == "create"]
         made = {
             fold(row["external_id"]): held(kind, row)
-            for row in self._observe(kind, external_ids=self._external_ids(kind, creates))
+            for row in self._observe(
+                kind, external_ids=accounts.external_ids(self.ledger, self.flow, kind, _keys(creates))
+            )
         }
         self._observe(kind, ids=[item.zendesk_id for item in items if item.operation == "update"])
         went_well = {row.id for row in job.results if row.ok} if job else set()
@@ -287,9 +289,6 @@ class Applier:
         for rows, asked in found:
             observe(self.ledger, self.flow.account_id, kind, rows, asked)
         return [row for rows, _ in found for row in rows]
-
-    def _external_ids(self, kind: Kind, items: Sequence[Item]) -> list[str]:
-        return [one.external_id for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))]
 
     def _waiting(self, stage: Sequence[Kind]) -> Waiting | None:
         flying = [item for kind in stage for item in changes.in_flight(self.ledger, self.flow, kind)]
