@@ -18,8 +18,8 @@ def approve_and_trigger(ledger: Ledger, plan_id: int, by: str, *, skip_moved: bo
     In an Airflow process that reaches Airflow's database, which a task does not.
     """
     from airflow.api.common.trigger_dag import trigger_dag
-    from airflow.sdk.exceptions import AirflowException
     from airflow.models import DagModel
+    from airflow.sdk.exceptions import AirflowException
     from airflow.utils.types import DagRunTriggeredByType
 
     dag_id = dag_of(plans.plan_at(ledger, plan_id).flow_name)
