@@ -45,6 +45,7 @@ from airflow_provider_qadzd.sync.showing import (
     STATES,
     action_of,
     differences,
+    in_short,
     reason_in_words,
     shown,
 )
@@ -124,13 +125,14 @@ def _one(visit: Visit) -> Response:
     slips = Slips(config.vault())
     result = slips.read(visit.result, "plan result", str(visit.user.get_id()), _RESULT_LIFE) if visit.result else None
     may = row.plan_state == "waiting" and _may(visit.user, "POST", row.flow_name)
+    slip = slips.write("plan form", str(visit.user.get_id()), plan=str(row.plan_id)) if may else ""
     newer = _newer(ledger, row) if row.plan_state in ("superseded", "stopped", "shown") else None
     answer = html(
         200, "plan.html", title=f"Plan {row.plan_id}", home=visit.home, here=f"{visit.home}/{row.plan_id}",
         plan=shown(ledger, row), row=row, tone=_TONES.get(row.plan_state, "plain"), kinds=KINDS, aside=aside,
         kind=visit.asked("kind"), action=visit.asked("action"), search=visit.asked("search"), link=_link,
-        words=reason_in_words, may_approve=may, newer=newer, run=_run_link(visit, row), minute=_minute, result=result,
-        slip=slips.write("plan form", str(visit.user.get_id()), plan=str(row.plan_id)) if may else "", **listed,
+        words=reason_in_words, short=in_short, may_approve=may, newer=newer, run=_run_link(visit, row),
+        minute=_minute, result=result, slip=slip, **listed,
     )  # fmt: skip
     if visit.result:
         answer.delete_cookie(_RESULT, path=visit.home)

@@ -52,6 +52,7 @@ REASONS = {
 
 _SAMPLE = 5000
 _PAIRS = 3
+_KEYS = ("external_id", "qad_customer", "qad_contact", "qad_link")
 _LONGEST = 60
 
 
@@ -70,6 +71,11 @@ class FieldChange:
     count: int
     commonest: tuple[tuple[str, str, int], ...]
 
+    @property
+    def others(self) -> int:
+        """How many changes the commonest leave out."""
+        return self.count - sum(count for _, _, count in self.commonest)
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -85,9 +91,10 @@ class Shown:
     progress: dict[str, int]
 
     @property
-    def number(self) -> int:
-        """The plan's number."""
-        return int(self.row.plan_id)
+    def counts(self) -> dict[str, Mapping[str, int]]:
+        """Counts by outcome of the kinds that have any, in the order in which they are applied."""
+        order = [*(kind for kind in KINDS if kind in self.row.counts), *(set(self.row.counts) - set(KINDS))]
+        return {kind: self.row.counts[kind] for kind in order if sum(self.row.counts[kind].values())}
 
 
 def shown(ledger: Ledger, row: plans.PlanRow) -> Shown:
@@ -127,6 +134,11 @@ def differences(item: plans.Item) -> list[tuple[str, str, str]]:
     return [(name, before, after) for name, before, after in found]
 
 
+def in_short(fields: Sequence[tuple[str, str, str]]) -> str:
+    """What a new record will hold, in a line: its values without those that the line shows already."""
+    return " · ".join(after for name, _, after in fields if name not in ("name", *_KEYS))
+
+
 def _columns(counts: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
     """The outcomes that occur, in the vocabulary's order; what needs nothing comes last."""
     there = {name for by in counts.values() for name, count in by.items() if count}
@@ -141,11 +153,14 @@ def _fields(updates: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[Field
         for name, (before, after) in difference.items():
             found = pairs.setdefault((kind, field_name(name)), Counter())
             found[value_in_words(before), value_in_words(after)] += 1
-    told = [
-        FieldChange(kind, name, counted.total(), tuple((*pair, n) for pair, n in counted.most_common(_PAIRS)))
-        for (kind, name), counted in pairs.items()
-    ]
+    told = [FieldChange(kind, name, found.total(), _commonest(found)) for (kind, name), found in pairs.items()]
     return sorted(told, key=lambda one: (one.kind, -one.count, one.name))
+
+
+def _commonest(pairs: Counter[tuple[str, str]]) -> tuple[tuple[str, str, int], ...]:
+    """Those that occur more than once; where each is its own, one of them for an example."""
+    often = [(*pair, count) for pair, count in pairs.most_common(_PAIRS)]
+    return tuple([one for one in often if one[2] > 1] or often[:1])
 
 
 # -- at a terminal -----------------------------------------------------------------------------------------------------
@@ -176,7 +191,7 @@ def counts_table(plan: Shown) -> list[list[str]]:
     head = ["", *(name.replace("_", " ") for name in plan.columns)]
     return [head, *(
         [KINDS.get(kind, kind), *(f"{by.get(name, 0):,}" if by.get(name) else "–" for name in plan.columns)]  # noqa: RUF001
-        for kind, by in plan.row.counts.items()
+        for kind, by in plan.counts.items()
     )]  # fmt: skip
 
 
@@ -208,7 +223,7 @@ def _fields_lines(plan: Shown) -> list[str]:
     lines = []
     for one in plan.fields:
         told = (f"{before} -> {after}" + (f" (x{n:,})" if n > 1 else "") for before, after, n in one.commonest)
-        pairs = "; ".join(told)
+        pairs = "; ".join([*told, f"{one.others:,} others"] if one.others else told)
         lines.append(f"{one.count:>7,}  {one.kind} {one.name}: {pairs}")
     if plan.sampled == _SAMPLE:
         lines.append(f"         of the first {_SAMPLE:,} updates")

@@ -45,7 +45,7 @@ def two_plans(sandbox: Sandbox) -> None:
 def test_a_person_judges_and_approves_a_plan(
     airflow: Place, browser: WebDriver, one_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """From the menu to the list, to the plan that waits: counts, reasons, a search by name; then Approve says why not."""
+    """From the list to the plan that waits: counts, reasons, a search by name; Approve without a DAG says why not."""
     monkeypatch.setenv("QADZD_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
     monkeypatch.setenv("AIRFLOW_CONN_QAD_DEFAULT", qad_connection(one_sandbox.url))
     monkeypatch.setenv("AIRFLOW_CONN_ZENDESK_DEFAULT", zendesk_connection(one_sandbox.url))
