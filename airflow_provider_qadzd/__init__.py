@@ -27,7 +27,7 @@ Doing (the only modules that touch a system and the ledger):
 
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
-                plans, applying, tickets, exports, vault (secrets), consents, budget (calls a minute), health, migrations
+                plans, applying, tickets, exports, vault (secrets), consents, budget, health, migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_plan provider_info
