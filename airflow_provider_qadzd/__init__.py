@@ -22,14 +22,15 @@ Decisions (pure):
 
 Doing (the only modules that touch a system and the ledger):
     sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs)
+    sync/estimate, sync/review, sync/showing: what a plan costs, whether it still stands, how it is told
     sync/receive, sync/export, sync/onboard, sync/doctor
 
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
-                applying, tickets, exports, vault (secrets), consents, budget (calls a minute), health, migrations
+                plans, applying, tickets, exports, vault (secrets), consents, budget, health, migrations
 
 Airflow's edge (alone may import airflow):
-    hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor cli provider_info
+    hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_plan provider_info
 
 The stage:
     sandbox/    both systems simulated; sandbox/demo runs everything

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
+from airflow_provider_qadzd import cli_plan
 from airflow_provider_qadzd.errors import QadzdError
 
 _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
@@ -32,7 +33,16 @@ def get_commands() -> list[GroupCommand]:
         _command("upgrade", "Migrate the ledger's tables to this version", ledger_upgrade),
         _command("status", "Show where the ledger is and its tables' revision", ledger_status),
     )
+    plan = (
+        _command("list", "List the newest plans", cli_plan.plan_list, cli_plan.FLOW, cli_plan.LIMIT, cli_plan.EMPTY),
+        _command(
+            "show", "Show what a plan would change, and why not more", cli_plan.plan_show, cli_plan.PLAN, cli_plan.FLOW,
+            cli_plan.KIND, cli_plan.SEARCH, cli_plan.LIMIT, cli_plan.AFTER, cli_plan.JSON,
+        ),
+        _command("apply", "Approve a plan and apply it", cli_plan.plan_apply, cli_plan.NUMBER, cli_plan.SKIP),
+    )  # fmt: skip
     commands = (
+        GroupCommand("plan", "What a run would change, to be seen and approved", plan),
         GroupCommand("ledger", "The ledger's database", ledger),
         _command("receiver", "Serve the webhook receiver alone", receiver, _HOST, _PORT),
         _command("connect", "Authorize a Zendesk connection in any browser", connect, _CONN, _DISCONNECT),

@@ -88,6 +88,9 @@ def _options() -> dict[str, Any]:
             "the external-id templates organization and user.",
             '[{{"name": "default", "qad": "qad_default", "zendesk": "zendesk_default"}}]',
         ),
+        "mode": _option(
+            "What scheduled runs of the accounts do: apply, approve (plan, and wait for a review) or dry_run.", "apply"
+        ),
         "accounts_schedule": _option("When accounts are synced (cron).", "*/5 * * * *"),
         "export_schedule": _option("When the live ticket export runs (cron).", "*/10 * * * *"),
         "history_schedule": _option("The windows of the ticket history export (cron).", "0 0 * * *"),

@@ -22,10 +22,13 @@ DOC = """
 **Changes** Zendesk organizations, users and memberships, and never an agent or admin.
 A run that finds nothing to change writes nothing and says so.
 
-**Dry run:** trigger it with `mode` = `dry_run`; the plan task's log and return value say what it would do.
+**Dry run:** trigger it with `mode` = `dry_run`; then *Browse, QAD sync plans* shows every change, as does
+`airflow qadzd plan show`.
+
+**Review:** with `[qadzd] mode = approve` each run only plans. Look at the plan there, and press *Approve*.
 
 **When red:** the failed task's last log line says what happened, to which record, and what to do next.
-`plan` red with *UnsafePlan*: look at the counts; if they are right, trigger once with `release_brake`.
+`plan` red with *UnsafePlan*: look at the plan; if it is right, trigger once with `release_brake`.
 Any task may be cleared at any time.
 """
 
@@ -39,7 +42,16 @@ for flow in config.flows():
         max_active_runs=1,
         default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
         params={
-            "mode": Param("apply", enum=["apply", "dry_run"], description="apply, or only show the plan"),
+            "mode": Param(
+                "configured",
+                enum=["configured", "apply", "dry_run", "approve", "apply_reviewed"],
+                description="configured: as [qadzd] mode says, and as scheduled runs do; dry_run: only show the plan; "
+                "approve: leave it to be reviewed; apply_reviewed: apply the plan plan_id",
+            ),
+            "plan_id": Param(None, type=["null", "integer"], description="apply_reviewed: which plan"),
+            "skip_moved": Param(
+                False, type="boolean", description="apply_reviewed: leave out what moved since, instead of refusing"
+            ),
             "release_brake": Param(False, type="boolean", description="let this one run change more than the brake"),
         },
         doc_md=DOC,
@@ -52,6 +64,8 @@ for flow in config.flows():
             flow=flow.name,
             mode="{{ params.mode }}",
             release_brake="{{ params.release_brake }}",
+            plan_id="{{ params.plan_id }}",
+            skip_moved="{{ params.skip_moved }}",
         )
         apply = AccountsApplyOperator(
             task_id="apply",

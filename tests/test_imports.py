@@ -24,12 +24,14 @@ LAYERS = {
     "decisions": ("sync.mapping", "sync.plan", "sync.match"),
     "doing": (
         "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
+        "sync.estimate", "sync.review", "sync.showing",
         "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),
     "edge": (
-        "hooks", "operators", "sensors", "triggers", "plugin", "cli", "provider_info", "retry", "config", "doctor",
+        "hooks", "operators", "sensors", "triggers", "plugin", "cli", "cli_plan", "reviewing", "provider_info", "retry",
+        "config", "doctor",
     ),
     "sandbox": ("sandbox",),
     "dags": ("dags",),

@@ -101,6 +101,15 @@ class LedgerBudget:
         return and_(rate_budget.c.account_id == self._account_id, rate_budget.c.budget_name == name)
 
 
+def limit_of(ledger: Ledger, account_id: int, name: str = "requests") -> int:
+    """How many calls of that budget we may make in its window, as far as the server has told."""
+    asked = select(rate_budget.c.limit_calls).where(
+        rate_budget.c.account_id == account_id, rate_budget.c.budget_name == name
+    )
+    with ledger.reading() as tx:
+        return int(tx.execute(asked).scalar_one_or_none() or _LIMITS[name])
+
+
 def _until_free(spent: list[tuple[float, int]], count: int, limit: int, since: float) -> float:
     """Seconds until `count` more calls fit under `limit`; 0.0 if they do now. `spent`, oldest first, is what was
     taken `since` the window's start.

@@ -1,7 +1,8 @@
 """Every intended write from plan to outcome, the links that outcomes leave, the audit, and who may apply.
 
-A change is `planned`, then `sent` (with its job once Zendesk named it), then `done` with an outcome; `unknown` is a
-sent change whose answer was lost. What is not `done` is open, and one record has at most one open change.
+A change is `drafted` while its plan is not whole or waits for a review, and nothing sends it; then `planned`, then
+`sent` (with its job once Zendesk named it), then `done` with an outcome; `unknown` is a sent change whose answer was
+lost. What is not `done` is open, and one record has at most one open change.
 """
 
 from __future__ import annotations
@@ -52,18 +53,24 @@ class Ended:
 
 
 def supersede_planned(ledger: Ledger, flow: Flow) -> None:
-    """What an earlier plan wanted and never sent is over; what was sent stays open."""
+    """What an earlier plan wanted and never sent is over, and so is that plan; what was sent stays open."""
+    unsent, unfinished = ("drafted", "planned"), ("drafting", "waiting", "approved", "going")
     with ledger.writing() as tx:
         tx.execute(
             update(change_item)
-            .where(change_item.c.flow_id == flow.flow_id, change_item.c.change_state == "planned")
+            .where(change_item.c.flow_id == flow.flow_id, change_item.c.change_state.in_(unsent))
             .values(change_state="done", outcome="superseded", ended_at=ledger.now())
         )
+        of_flow = and_(plan.c.flow_id == flow.flow_id, plan.c.plan_state.in_(unfinished))
+        tx.execute(update(plan).where(of_flow).values(plan_state="superseded"))
 
 
-def new_plan(ledger: Ledger, flow: Flow, run: str) -> int:
+def new_plan(ledger: Ledger, flow: Flow, run: str, mode: str = "apply") -> int:
     """The id of a new, empty plan."""
-    row = {"flow_id": flow.flow_id, "plan_hash": "", "counts": {}, "made_at": ledger.now(), "run": run}
+    row = {
+        "flow_id": flow.flow_id, "plan_hash": "", "counts": {}, "made_at": ledger.now(), "run": run, "plan_mode": mode,
+        "asides": {}, "estimate": {},
+    }  # fmt: skip
     with ledger.writing() as tx:
         return int(tx.execute(insert(plan).values(row).returning(plan.c.plan_id)).scalar_one())
 
@@ -75,12 +82,15 @@ def end_plan(ledger: Ledger, plan_id: int, plan_hash: str, counts: Mapping[str, 
 
 
 def add_planned(ledger: Ledger, flow: Flow, plan_id: int, rows: Sequence[Mapping[str, Any]], run: str) -> int:
-    """Plan these changes, leaving out records that already have an open one. How many were added."""
+    """Draft these changes, leaving out records that already have an open one. How many were added.
+
+    Nothing sends them before `plans.release` says that the plan is whole and may go.
+    """
     if not rows:
         return 0
     common = {
         "plan_id": plan_id, "flow_id": flow.flow_id, "account_id": flow.account_id, "other_key": "", "base": "",
-        "fingerprint": "", "zendesk_id": None, "change_state": "planned", "planned_at": ledger.now(), "run": run,
+        "fingerprint": "", "zendesk_id": None, "change_state": "drafted", "planned_at": ledger.now(), "run": run,
     }  # fmt: skip
     with ledger.writing() as tx:
         # The unique index over open changes tells which records have one, whoever planned it.
@@ -217,13 +227,14 @@ def plan_again(ledger: Ledger, change_ids: Iterable[int], how: Literal["same", "
 def outcomes_of(ledger: Ledger, flow: Flow, plan_id: int) -> dict[str, dict[str, int]]:
     """Counts by kind and outcome of a plan's changes, and of earlier ones that ended since it was made.
 
-    What is not over counts as `postponed`.
+    What is not over counts as `postponed`; what waits for a review does not count.
     """
     made_at = select(plan.c.made_at).where(plan.c.plan_id == plan_id).scalar_subquery()
     ended_since = and_(change_item.c.ended_at >= made_at, change_item.c.outcome != "superseded")
     counted = (
         select(change_item.c.kind, change_item.c.outcome, func.count())
         .where(change_item.c.flow_id == flow.flow_id, or_(change_item.c.plan_id == plan_id, ended_since))
+        .where(change_item.c.change_state != "drafted")
         .group_by(change_item.c.kind, change_item.c.outcome)
     )
     counts: dict[str, dict[str, int]] = {}

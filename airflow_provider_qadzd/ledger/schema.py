@@ -193,18 +193,28 @@ link = _table(
 
 plan = _table(
     "plan",
-    "One plan: counts by decision, and a hash over what it would do.",
+    "One plan: counts by decision, a hash over what it would do, who is set aside and why, how far it is.",
     Column("plan_id", Id, primary_key=True),
     _required("flow_id", Id),
     _required("plan_hash", String),
     _required("counts", JSON),
     _required("made_at", String),
     _required("run", String, server_default=""),
+    _required("plan_mode", String, server_default=""),
+    _required("plan_state", Key, server_default="drafting"),
+    _required("change_count", Integer, server_default=text("0")),
+    _required("asides", JSON),
+    _required("estimate", JSON),
+    _required("stopped", Text, server_default=""),
+    _required("approved_by", String, server_default=""),
+    Column("approved_at", String),
+    _required("released_by", String, server_default=""),
+    Index(None, "flow_id", "plan_state", "plan_id"),
 )
 
 change_item = _table(
     "change_item",
-    "One intended write, from plan to outcome: planned, sent (job_id once known), unknown, done.",
+    "One intended write, from plan to outcome: drafted, planned, sent (job_id once known), unknown, done.",
     Column("change_id", Id, primary_key=True),
     _required("plan_id", Id),
     _required("flow_id", Id),
@@ -230,6 +240,7 @@ change_item = _table(
     _required("run", String, server_default=""),
     Index("qadzd_change_item_one_open", "account_id", "kind", "target", unique=True, **_where("change_state<>'done'")),
     Index(None, "flow_id", "change_state", "kind", "change_id"),
+    Index(None, "plan_id", "change_id"),
     Index("qadzd_change_item_open_of_record", "flow_id", "kind", "record_key", **_where("change_state<>'done'")),
 )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 from airflow.sdk import Asset
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.ledger import plans
 from airflow_provider_qadzd.operators.flow import FlowOperator, run_name
 from airflow_provider_qadzd.sync.apply import Applier, Done
 from airflow_provider_qadzd.sync.collect import collect
@@ -17,6 +18,7 @@ from airflow_provider_qadzd.sync.draft import Mode, draft_plan
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
 from airflow_provider_qadzd.sync.plan import Brake
 from airflow_provider_qadzd.sync.receive import match_again
+from airflow_provider_qadzd.sync.review import release_reviewed
 from airflow_provider_qadzd.triggers.zendesk_jobs import JobsEnd
 
 
@@ -53,26 +55,71 @@ class ZendeskMirrorOperator(FlowOperator):
 class AccountsPlanOperator(FlowOperator):
     """Decide what to change in Zendesk, without calling it. Returns the plan's id, hash and counts.
 
-    `mode` is `apply` or `dry_run` (nothing is left to apply). UnsafePlan if it is more than the brake allows, unless
-    `release_brake` is true.
+    `mode` is `apply`, `dry_run` (nothing is left to apply), `approve` (the plan waits for a review), `configured` (what
+    `[qadzd] mode` says) or `apply_reviewed`: the plan `plan_id` is applied as somebody reviewed it, unless a change has
+    moved since; `skip_moved` leaves those out. UnsafePlan if a new plan is more than the brake allows, unless
+    `release_brake` is true, and if a reviewed one has moved.
     """
 
-    template_fields: Sequence[str] = ("flow", "mode", "release_brake")
+    template_fields: Sequence[str] = ("flow", "mode", "release_brake", "plan_id", "skip_moved")
 
-    def __init__(self, *, mode: str = "apply", release_brake: str | bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, mode: str = "configured", release_brake: str | bool = False, plan_id: Any = None,
+        skip_moved: str | bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        self.mode, self.release_brake = mode, release_brake
+        self.mode, self.release_brake, self.plan_id, self.skip_moved = mode, release_brake, plan_id, skip_moved
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        if self.mode not in ("apply", "dry_run"):
-            raise FixFirst(f"The mode is {self.mode!r}.", advice="It must be apply or dry_run.")
-        released = str(self.release_brake).lower() == "true"
-        brake = Brake(1.0 if released else config.number("brake_share"), int(config.number("brake_floor")))
+        run = run_name(context)
+        if self.mode == "apply_reviewed":
+            return self._reviewed(run)
+        mode, flow = plan_mode(self.mode), self.opened()
+        coming = plans.approved(flow.ledger, flow.flow) if mode == "approve" else None
+        if coming is not None:
+            self.log.info("Plan %s is approved and about to be applied; no new plan is made.", coming.plan_id)
+            return _told(coming.plan_id, coming.plan_hash, coming.counts, coming.change_count)
+        share = 1.0 if _yes(self.release_brake) else config.number("brake_share")
+        brake = Brake(share, int(config.number("brake_floor")))
+        plan = draft_plan(flow.ledger, flow.flow, flow.rules, run, brake, mode, flow.zendesk.bulk_import)
+        self.log.info("%s%s", plan.summary(), _NEXT[mode].format(plan.plan_id) if plan.changes else "")
+        return _told(plan.plan_id, plan.plan_hash, plan.counts, plan.changes)
+
+    def _reviewed(self, run: str) -> dict[str, Any]:
+        if not str(self.plan_id).isdigit():
+            raise FixFirst("No plan is named.", advice="Give plan_id, the number of the plan that was reviewed.")
         flow = self.opened()
-        mode: Mode = "dry_run" if self.mode == "dry_run" else "apply"
-        plan = draft_plan(flow.ledger, flow.flow, flow.rules, run_name(context), brake, mode)
-        self.log.info("%s%s", plan.summary(), " Dry run: nothing will be sent." if mode == "dry_run" else "")
-        return {"plan_id": plan.plan_id, "hash": plan.plan_hash, "counts": plan.counts, "changes": plan.changes}
+        released = release_reviewed(
+            flow.ledger, flow.flow, flow.rules, int(self.plan_id), run, skip_moved=_yes(self.skip_moved)
+        )
+        self.log.info("%s", released.summary())
+        row = plans.plan_at(flow.ledger, released.plan_id)
+        return _told(row.plan_id, row.plan_hash, row.counts, row.change_count - len(released.moved))
+
+
+_NEXT: dict[Mode, str] = {
+    "apply": "",
+    "dry_run": " Dry run: nothing will be sent. `airflow qadzd plan show {}` shows every change.",
+    "approve": " Plan {0} waits for a review: /qadzd/plans/{0} in Airflow, or `airflow qadzd plan show {0}`.",
+}
+
+
+def plan_mode(text: str) -> Mode:
+    """The mode that is meant. FixFirst for an unknown one, naming where it stands."""
+    where, mode = "The mode", text
+    if text == "configured":
+        where, mode = "[qadzd] mode", config.option("mode")
+    if mode not in get_args(Mode):
+        raise FixFirst(f"{where} is {mode!r}.", advice=f"It must be one of {', '.join(get_args(Mode))}.")
+    return cast("Mode", mode)
+
+
+def _yes(value: object) -> bool:
+    return str(value).lower() == "true"
+
+
+def _told(plan_id: int, plan_hash: str, counts: Mapping[str, Any], count: int) -> dict[str, Any]:
+    return {"plan_id": plan_id, "hash": plan_hash, "counts": dict(counts), "changes": count}
 
 
 class AccountsApplyOperator(FlowOperator):

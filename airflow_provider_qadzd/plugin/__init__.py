@@ -1,4 +1,4 @@
-"""What Airflow's api-server gets from this package: the webhook receiver and the Connect page, mounted at /qadzd."""
+"""What Airflow's api-server gets from this package: the webhook receiver and two pages, mounted at /qadzd."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ class QadzdPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """One app: the page's routes first, then the receiver, which opens the ledger with its first request."""
+        """One app: the pages' routes first, then the receiver, which opens the ledger with its first request."""
         from starlette.applications import Starlette
         from starlette.routing import Mount
 
         from airflow_provider_qadzd import config
         from airflow_provider_qadzd.plugin.connect_page import connect_routes
+        from airflow_provider_qadzd.plugin.plans_page import plans_routes
         from airflow_provider_qadzd.plugin.receiver import receiver_app
 
         receiver = receiver_app(config.open_ledger, config.receiver_vault, config.number("freshness_seconds"))
-        app = Starlette(routes=[*connect_routes(), Mount("/", receiver)])
-        return [{"app": app, "url_prefix": "/qadzd", "name": "QAD sync: webhook receiver and Connect page"}]
+        app = Starlette(routes=[*connect_routes(), *plans_routes(), Mount("/", receiver)])
+        return [{"app": app, "url_prefix": "/qadzd", "name": "QAD sync: webhook receiver, Connect page and plans"}]
 
     @cached_property
     def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """A link in the menu. Without a route of the UI's own it opens a tab: consent cannot be given in a frame."""
+        """Links in the menu. Without a route of the UI's own they open a tab: consent cannot be given in a frame."""
         from airflow.configuration import conf
 
         root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
-        return [{"name": "Connect Zendesk", "href": f"{root}/qadzd/connect", "destination": "nav", "category": "admin"}]
+        return [
+            {"name": "Connect Zendesk", "href": f"{root}/qadzd/connect", "destination": "nav", "category": "admin"},
+            {"name": "QAD sync plans", "href": f"{root}/qadzd/plans", "destination": "nav", "category": "browse"},
+        ]

@@ -8,14 +8,10 @@ the answer has been sent (seen in 3.3.2), and the browser is sent on at once to 
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
@@ -23,11 +19,10 @@ from airflow.api_fastapi.auth.managers.models.resource_details import Connection
 from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
 from airflow.configuration import conf
 from airflow.models.connection import Connection
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_qadzd import config
@@ -44,16 +39,23 @@ from airflow_provider_qadzd.plugin.connect import (
     finish_for_user,
     standing_of,
 )
+from airflow_provider_qadzd.plugin.pages import (
+    FORM_LIFE,
+    form_of,
+    guarded,
+    html,
+    own_address,
+    refused,
+    sent_by_us,
+    told,
+)
 from airflow_provider_qadzd.plugin.slips import Slips
 
 log = logging.getLogger(__name__)
 
-FORM_LIFE = 8 * 3600.0
-"""Seconds for which a page that is open in a browser may be used."""
-
+_TITLE = "Connect Zendesk"
 _RESULT = "qadzd_connect"
 _RESULT_LIFE = 120
-_LARGEST_FORM = 8192
 _AT_A_TERMINAL = (
     "Did you start this with `airflow qadzd connect` in a terminal? Then copy the address of this page from the "
     "browser's address bar, and paste it there."
@@ -102,10 +104,10 @@ def _show(visit: Visit) -> Response:
     standings = [standing_of(ZendeskHook(conn_id, ledger), flows) for conn_id, flows in named.items()]
     editable = {conn_id for conn_id in named if _may_edit(visit.user, conn_id)}
     result = slips.read(visit.result, "result", visit.user_id, _RESULT_LIFE) if visit.result else None
-    answer = _html(
+    answer = html(
         200, "connect.html", _form_targets(standings),
-        home=visit.home, user=visit.user.get_name(), standings=standings, editable=editable, result=result,
-        slip=slips.write("form", visit.user_id),
+        title=_TITLE, home=visit.home, user=visit.user.get_name(), standings=standings, editable=editable,
+        result=result, slip=slips.write("form", visit.user_id),
     )  # fmt: skip
     if visit.result:
         answer.delete_cookie(_RESULT, path=visit.home)
@@ -140,11 +142,11 @@ def _take_back(visit: Visit) -> Response:
 def _done(visit: Visit, act: Callable[[], Told], conn_id: str) -> Response:
     """Do it, and send the browser on to the page, which says what came of it."""
     try:
-        told = act()
+        came = act()
     except QadzdError as error:
-        told = Told(str(error), "bad")
-    log.info("Connect page, %s for connection %s: %s", visit.user.get_name(), conn_id, told.text)
-    slip = Slips(config.vault()).write("result", visit.user_id, text=told.text[:1000], tone=told.tone)
+        came = Told(str(error), "bad")
+    log.info("Connect page, %s for connection %s: %s", visit.user.get_name(), conn_id, came.text)
+    slip = Slips(config.vault()).write("result", visit.user_id, text=came.text[:1000], tone=came.tone)
     answer = RedirectResponse(visit.home, 303)
     answer.set_cookie(
         _RESULT, slip, max_age=_RESULT_LIFE, path=visit.home, secure=visit.secure, httponly=True, samesite="lax"
@@ -177,7 +179,7 @@ def _behind_login(page: Page) -> Callable[[Request], Awaitable[Response]]:
         hint = _AT_A_TERMINAL if page is _come_back else ""
         try:
             visit = await _visit(request, query, home)
-            return _guarded(await run_in_threadpool(page, visit))
+            return guarded(await run_in_threadpool(page, visit))
         except HTTPException as refusal:
             return _refused(refusal.status_code, home, hint)
         except UnknownState as error:
@@ -197,12 +199,12 @@ async def _visit(request: Request, query: str, home: str) -> Visit:
     conn_id = request.path_params.get("conn_id", "")
     if not await run_in_threadpool(_may_edit, user, conn_id):
         raise HTTPException(403)
-    form = await _form(request) if request.method == "POST" else {}
-    secure = request.url.scheme == "https" or _own_address().scheme == "https"
+    form = await form_of(request) if request.method == "POST" else {}
+    secure = request.url.scheme == "https" or own_address().scheme == "https"
     visit = Visit(user, home, conn_id, secure, query, form, request.cookies.get(_RESULT, ""))
     if request.method == "POST":
         slip = Slips(await run_in_threadpool(config.vault)).read(form.get("slip", ""), "form", visit.user_id, FORM_LIFE)
-        if slip is None or not _sent_by_us(request):
+        if slip is None or not sent_by_us(request):
             raise FixFirst("This form is too old, or was not sent by the Connect page.", advice="Open the page anew.")
     return visit
 
@@ -217,52 +219,7 @@ def _may_edit(user: BaseUser, conn_id: str) -> bool:
     return bool(get_auth_manager().is_authorized_connection(method="PUT", details=details, user=user))
 
 
-# https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
-def _sent_by_us(request: Request) -> bool:
-    """Whether a form comes from a page of ours, as far as the browser says. A browser that hides it says `null`."""
-    origin = request.headers.get("origin", "null")
-    ours = {request.headers.get("host", ""), _own_address().netloc}
-    same = origin == "null" or origin.partition("://")[2] in ours
-    return same and request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form, empty for one that is too large."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _LARGEST_FORM:
-            return {}
-    return {name: values[0] for name, values in parse_qs(body.decode("latin-1"), max_num_fields=10).items()}
-
-
 # -- how it looks ------------------------------------------------------------------------------------------------------
-
-
-def _own_address() -> SplitResult:
-    return urlsplit(conf.get("api", "base_url", fallback="") or "")
-
-
-@functools.cache
-def _templates() -> tuple[Environment, str]:
-    """The templates, and the style's hash for the content security policy."""
-    folder = Path(__file__).parent / "templates"
-    style = (folder / "style.css").read_text(encoding="utf-8")
-    env = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    env.globals["style"] = style
-    return env, base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-
-
-def _html(status: int, name: str, targets: str = "", **values: object) -> HTMLResponse:
-    """A page. `targets` is where its forms may lead, beside ourselves."""
-    env, digest = _templates()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'{targets}; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    )
-    answer = HTMLResponse(env.get_template(name).render(**values), status)
-    answer.headers["Content-Security-Policy"] = policy
-    return answer
 
 
 def _form_targets(standings: list[Standing]) -> str:
@@ -274,31 +231,11 @@ def _form_targets(standings: list[Standing]) -> str:
     return " ".join(["", "https:", *sorted(plain)])
 
 
-def _guarded(answer: Response) -> Response:
-    """Nothing of this is kept, framed, or told to another site."""
-    answer.headers.update(
-        {
-            "Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY",
-            "X-Content-Type-Options": "nosniff",
-        }
-    )  # fmt: skip
-    return answer
-
-
 def _told(status: int, home: str, error: QadzdError, hint: str = "") -> Response:
     known = f"[{error.facts}]" if str(error.facts) else ""
-    text = " ".join(filter(None, (error.what, known)))
-    return _guarded(_html(status, "told.html", home=home, text=text, advice=error.advice, hint=hint, login=""))
+    return told(status, _TITLE, home, " ".join(filter(None, (error.what, known))), error.advice, hint)
 
 
 def _refused(status: int, home: str, hint: str) -> Response:
-    """A person is at the browser: say it in words, and where to sign in."""
-    if status == 401:
-        text, advice = "You are not signed in to Airflow, or not any more.", "Sign in, then open the Connect page."
-    elif status == 403:
-        text, advice = "Airflow does not let you edit this connection.", "Ask somebody who may edit connections."
-    else:
-        text, advice = f"Airflow refused this request with {status}.", ""
-    root = home.removesuffix("/qadzd/connect")
-    login = f"{root}/api/v2/auth/login?next={quote(home, safe='')}" if status == 401 else ""
-    return _guarded(_html(status, "told.html", home=home, text=text, advice=advice, hint=hint, login=login))
+    not_allowed = ("Airflow does not let you edit this connection.", "Ask somebody who may edit connections.")
+    return refused(status, _TITLE, home, not_allowed, hint)

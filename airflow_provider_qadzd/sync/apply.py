@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_qadzd.errors import FixFirst, SetAside, TryLater
-from airflow_provider_qadzd.ledger import Ledger, accounts, changes
+from airflow_provider_qadzd.ledger import Ledger, accounts, changes, plans
 from airflow_provider_qadzd.ledger.applying import ApplierLease, end_applier, take_applier
 from airflow_provider_qadzd.ledger.changes import Change as Item
 from airflow_provider_qadzd.ledger.changes import Ended
@@ -29,7 +29,7 @@ from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.records import Kind, fold
 from airflow_provider_qadzd.sync.draft import settled
 from airflow_provider_qadzd.sync.mirror import held, observe
-from airflow_provider_qadzd.sync.pairs import FEW, Pairs
+from airflow_provider_qadzd.sync.pairs import CHUNK, FEW, Pairs
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
 from airflow_provider_qadzd.sync.singly import HANDS, RecordKind, Sending, Singly, succeeded
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
@@ -38,7 +38,6 @@ from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus
 
 log = logging.getLogger(__name__)
 
-CHUNK = 100
 CHUNKS = (CHUNK, 10, CHUNK)
 """How many changes are taken at once by how often a job of theirs came to nothing; after the second time, singly."""
 LEASE_SECONDS = 300.0
@@ -107,6 +106,7 @@ class Applier:
             end_applier(self.ledger, lease)
             raise
         end_applier(self.ledger, lease)
+        plans.note_applied(self.ledger, self.plan_id)
         outcomes = changes.outcomes_of(self.ledger, self.flow, self.plan_id)
         return Done({"outcomes": outcomes, "zendesk_writes": self.writes})
 

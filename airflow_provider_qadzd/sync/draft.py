@@ -7,29 +7,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from airflow_provider_qadzd.ledger import Ledger, accounts, changes, members
+from airflow_provider_qadzd.errors import QadzdError
+from airflow_provider_qadzd.ledger import Ledger, accounts, changes, members, plans
+from airflow_provider_qadzd.ledger.budget import limit_of
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.store import iso
 from airflow_provider_qadzd.records import Candidate, Contact, Customer, Kind, Wanted, digest, fold
+from airflow_provider_qadzd.sync.estimate import Estimate, estimate
 from airflow_provider_qadzd.sync.mapping import Rules, organization_of, user_of
 from airflow_provider_qadzd.sync.pairs import REFUSED
 from airflow_provider_qadzd.sync.plan import Brake, Change, Settled, decide
 
-Mode = Literal["apply", "dry_run"]
+Mode = Literal["apply", "dry_run", "approve"]
 _BATCH = 500
+_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do: counts by kind and decision, a hash over the changes, and how many Zendesk calls at least."""
+    """What a run will do: counts by kind and decision, a hash over the changes, and what sending them will cost."""
 
     plan_id: int
     plan_hash: str
     counts: dict[str, dict[str, int]]
     changes: int
+    estimate: Estimate | None = None
 
     def summary(self) -> str:
         """One line for the log: what is to be done, and what became of every record without a change."""
@@ -40,7 +45,25 @@ class Plan:
             for kind, by in self.counts.items()
             if any(by.values())
         ]
-        return f"{told} ({'; '.join(parts)})." if parts else f"{told}."
+        cost = f" It takes {self.estimate.summary()}." if self.changes and self.estimate else ""
+        return f"{told} ({'; '.join(parts)}).{cost}" if parts else f"{told}.{cost}"
+
+
+@dataclass
+class Asides:
+    """Why records are set aside, by kind and the first word of the reason: how many, and a few of them.
+
+    Keys and reasons only, never what a record holds, so that a forgotten person is in no plan.
+    """
+
+    grouped: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def note(self, kind: str, key: str, reason: str) -> None:
+        """One more record."""
+        group = self.grouped.setdefault(kind, {}).setdefault(reason.split(" ")[0], {"count": 0, "examples": []})
+        group["count"] += 1
+        if len(group["examples"]) < _EXAMPLES:
+            group["examples"].append([key, reason])
 
 
 def _unchanged_first(count: tuple[str, int]) -> tuple[bool, str]:
@@ -58,41 +81,64 @@ def map_records(ledger: Ledger, flow: Flow, rules: Rules) -> int:
     return mapped
 
 
-def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake, mode: Mode = "apply") -> Plan:
+def draft_plan(
+    ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake, mode: Mode = "apply", bulk: bool | None = None
+) -> Plan:
     """A new plan of the flow. UnsafePlan, with nothing left planned, if it does more than the brake allows.
 
-    In `dry_run` the plan is counted and hashed and its changes are superseded at once, so that nothing sends them.
+    In `apply` its changes may be sent from now on. In `approve` they wait for a review; a plan that would do exactly
+    what one that waits already would, is that one. In `dry_run` the plan is counted and hashed and its changes are
+    superseded at once, so that nothing sends them. `bulk` says whether Zendesk creates users in bulk, for the estimate.
     """
     map_records(ledger, flow, rules)
+    earlier = plans.waiting(ledger, flow) if mode == "approve" else None
     changes.supersede_planned(ledger, flow)
-    plan_id = changes.new_plan(ledger, flow, run)
+    plan_id = changes.new_plan(ledger, flow, run, mode)
+    asides = Asides()
     counts: dict[str, Counter[str]] = {"organization": Counter(), "user": Counter(), "membership": Counter()}
     hashes: list[str] = []
     planned = 0
     for kind in (_kind("organization"), _kind("user")):
         refused = _refused_lately(ledger, flow, kind)
         for batch in _batches(accounts.candidates(ledger, flow, kind)):
-            planned += _draft_batch(ledger, flow, plan_id, batch, counts[kind], hashes, run, refused)
-    planned += _draft_pairs(ledger, flow, plan_id, counts, hashes, run)
+            planned += _draft_batch(ledger, flow, plan_id, batch, counts[kind], hashes, run, refused, asides)
+    planned += _draft_pairs(ledger, flow, plan_id, counts, hashes, run, asides)
     for wanted_kind, total in accounts.wanted_count(ledger, flow).items():
         by = counts[wanted_kind]
         by["unchanged"] = total - by.total()
-    plan = Plan(plan_id, digest(hashes), {kind: dict(by) for kind, by in counts.items()}, planned)
+    cost = _cost(ledger, flow, plan_id, bulk)
+    plan = Plan(plan_id, digest(hashes), {kind: dict(by) for kind, by in counts.items()}, planned, cost)
+    told = {"change_count": planned, "asides": asides.grouped, "estimate": asdict(cost)}
     changes.end_plan(ledger, plan_id, plan.plan_hash, plan.counts)
     try:
         linked = accounts.linked_count(ledger, flow)
         brake.check("updates", sum(by["updated"] for by in counts.values()), linked)
-    except Exception:
+    except Exception as error:
         changes.supersede_planned(ledger, flow)
+        plans.finish(ledger, plan_id, "stopped", stopped=error.what if isinstance(error, QadzdError) else "", **told)
         raise
     if mode == "dry_run":
         changes.supersede_planned(ledger, flow)
+        plans.finish(ledger, plan_id, "shown", **told)
+    elif mode == "approve":
+        plans.finish(ledger, plan_id, "waiting" if planned else "applied", **told)
+        if earlier is not None and planned and earlier.plan_hash == plan.plan_hash:
+            plans.keep_earlier(ledger, earlier.plan_id, plan_id)
+            return replace(plan, plan_id=earlier.plan_id)
+    else:
+        plans.finish(ledger, plan_id, "drafting", **told)
+        plans.release(ledger, plan_id, run, ["drafting"])
     return plan
+
+
+def _cost(ledger: Ledger, flow: Flow, plan_id: int, bulk: bool | None) -> Estimate:
+    tally = plans.tally(ledger, plan_id)
+    return estimate(tally, plans.with_their_user(ledger, plan_id), bulk, limit_of(ledger, flow.account_id))
 
 
 def _draft_batch(
     ledger: Ledger, flow: Flow, plan_id: int, batch: list[Candidate], counts: Counter[str], hashes: list[str], run: str,
-    refused: set[changes.Attempt],
+    refused: set[changes.Attempt], asides: Asides,
 ) -> int:  # fmt: skip
     rows, ended, recreated = [], [], []
     for candidate in batch:
@@ -100,10 +146,13 @@ def _draft_batch(
         if isinstance(decision, Settled):
             counts[decision.outcome] += 1
             ended.append(settled(candidate, decision))
+            if decision.outcome == "set_aside":
+                asides.note(candidate.kind, candidate.key, decision.detail)
             continue
         row = _planned(candidate, decision)
         if (row["record_key"], "", row["operation"], row["base"], row["fingerprint"]) in refused:
             counts["set_aside"] += 1
+            asides.note(candidate.kind, candidate.key, REFUSED)
             continue
         counts[decision.outcome] += 1
         if decision.outcome == "recreated":
@@ -130,13 +179,19 @@ def _refused_lately(ledger: Ledger, flow: Flow, kind: Kind) -> set[changes.Attem
     return changes.set_aside_since(ledger, flow, kind, since, reason=REFUSED)
 
 
-def _draft_pairs(
-    ledger: Ledger, flow: Flow, plan_id: int, counts: dict[str, Counter[str]], hashes: list[str], run: str
-) -> int:  # fmt: skip
+def pairs_to_add(ledger: Ledger, flow: Flow) -> list[tuple[Kind, str, str]]:
+    """Kind, contact, and customer or email of every membership and identity that is missing now."""
     pairs: list[tuple[Kind, str, str]] = [
         ("membership", contact, customer) for contact, customer in accounts.missing_memberships(ledger, flow)
     ]
-    pairs += [("identity", contact, fold(email)) for contact, email in accounts.missing_identities(ledger, flow)]
+    return pairs + [("identity", contact, fold(email)) for contact, email in accounts.missing_identities(ledger, flow)]
+
+
+def _draft_pairs(
+    ledger: Ledger, flow: Flow, plan_id: int, counts: dict[str, Counter[str]], hashes: list[str], run: str,
+    asides: Asides,
+) -> int:  # fmt: skip
+    pairs = pairs_to_add(ledger, flow)
     rows: list[dict[str, Any]] = [
         {
             "kind": kind, "record_key": key, "other_key": other, "target": digest(flow.flow_id, fold(key), other),
@@ -150,7 +205,9 @@ def _draft_pairs(
         kind, key, other = row["kind"], row["record_key"], row["other_key"]
         known = (key, other, "add", "", "") in refused[kind]
         counts.setdefault(kind, Counter())["set_aside" if known else "added"] += 1
-        if not known:
+        if known:
+            asides.note(kind, key, REFUSED)
+        else:
             hashes.append(digest(kind, key, other, "add"))
             fresh.append(row)
     return changes.add_planned(ledger, flow, plan_id, fresh, run)

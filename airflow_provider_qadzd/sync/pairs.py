@@ -21,6 +21,9 @@ from airflow_provider_qadzd.sync.plan import STAFF
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import JobStatus, NotFound
 
+CHUNK = 100
+"""How many records Zendesk takes in one call, and one job."""
+
 FEW = 3
 """Up to this many changes go singly: a job costs a poll and a look as well."""
 

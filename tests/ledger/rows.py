@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from airflow_provider_qadzd.ledger import Ledger, accounts, changes, identity
+from airflow_provider_qadzd.ledger import Ledger, accounts, changes, identity, plans
 from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.records import Candidate, Kind, Wanted, fold
@@ -80,8 +80,11 @@ def a_change(key: str, kind: Kind = "organization", **more: Any) -> dict[str, An
 
 
 def plan_changes(ledger: Ledger, flow: Flow, *rows: dict[str, Any]) -> int:
-    """Plan these in a new plan; how many were added."""
-    return changes.add_planned(ledger, flow, changes.new_plan(ledger, flow, "run"), rows, "run")
+    """Plan these in a new plan that may be sent; how many were added."""
+    plan_id = changes.new_plan(ledger, flow, "run")
+    added = changes.add_planned(ledger, flow, plan_id, rows, "run")
+    plans.release(ledger, plan_id, "run", ["drafting"])
+    return added
 
 
 def found(

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from airflow_provider_qadzd.errors import TryLater
-from airflow_provider_qadzd.ledger import Ledger, changes
+from airflow_provider_qadzd.ledger import Ledger, changes, plans
 from airflow_provider_qadzd.ledger.applying import end_applier, take_applier
 from airflow_provider_qadzd.ledger.changes import Change, Ended
 from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, link, wanted
@@ -162,6 +162,7 @@ def test_outcomes_of_a_plan(ledger: Ledger, clock: SetClock) -> None:
     clock.sleep(60)
     plan_id = changes.new_plan(ledger, flow, "later")
     changes.add_planned(ledger, flow, plan_id, [a_change("C2"), a_change("C3")], "later")
+    plans.release(ledger, plan_id, "later", ["drafting"])
     ids = [item.change_id for item in items(ledger)]
     settle(
         ledger, flow, an_end("organization", "C1", 8, change_id=ids[1]),

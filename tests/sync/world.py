@@ -117,8 +117,8 @@ class World:
     def mirror(self) -> dict[str, int]:
         return refresh_mirror(self.ledger, self.flow.account_id, self.zendesk)
 
-    def plan(self, mode: Mode = "apply", brake: Brake = Brake()) -> Plan:  # noqa: B008 - frozen
-        return draft_plan(self.ledger, self.flow, RULES, "run", brake, mode)
+    def plan(self, mode: Mode = "apply", brake: Brake = Brake(), bulk: bool | None = True) -> Plan:  # noqa: B008 - frozen
+        return draft_plan(self.ledger, self.flow, RULES, "run", brake, mode, bulk)
 
     def applier(self, plan: Plan, owner: str = "run", bulk: bool | None = None, hands: int = 1) -> Applier:
         # One hand: the clock is one for all, so waits of several hands would add up.

@@ -86,7 +86,10 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.String(), nullable=True),
         sa.Column("run", sa.String(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("change_id", name=op.f("pk_qadzd_change_item")),
-        comment="One intended write, from plan to outcome: planned, sent (job_id once known), unknown, done.",
+        comment="One intended write, from plan to outcome: drafted, planned, sent (job_id once known), unknown, done.",
+    )
+    op.create_index(
+        op.f("qadzd_change_item_plan_id_change_id"), "qadzd_change_item", ["plan_id", "change_id"], unique=False
     )
     op.create_index(
         op.f("qadzd_change_item_flow_id_change_state_kind_change_id"),
@@ -334,8 +337,28 @@ def upgrade() -> None:
         sa.Column("counts", sa.JSON(), nullable=False),
         sa.Column("made_at", sa.String(), nullable=False),
         sa.Column("run", sa.String(), server_default="", nullable=False),
+        sa.Column("plan_mode", sa.String(), server_default="", nullable=False),
+        sa.Column(
+            "plan_state",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            server_default="drafting",
+            nullable=False,
+        ),
+        sa.Column("change_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("asides", sa.JSON(), nullable=False),
+        sa.Column("estimate", sa.JSON(), nullable=False),
+        sa.Column("stopped", sa.Text(), server_default="", nullable=False),
+        sa.Column("approved_by", sa.String(), server_default="", nullable=False),
+        sa.Column("approved_at", sa.String(), nullable=True),
+        sa.Column("released_by", sa.String(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("plan_id", name=op.f("pk_qadzd_plan")),
-        comment="One plan: counts by decision, and a hash over what it would do.",
+        comment="One plan: counts by decision, a hash over what it would do, who is set aside and why, how far it is.",
+    )
+    op.create_index(
+        op.f("qadzd_plan_flow_id_plan_state_plan_id"),
+        "qadzd_plan",
+        ["flow_id", "plan_state", "plan_id"],
+        unique=False,
     )
     op.create_table(
         "qadzd_qad_contact_of",
