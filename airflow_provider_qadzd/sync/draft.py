@@ -76,7 +76,7 @@ def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake,
     planned += _draft_pairs(ledger, flow, plan_id, counts, hashes, run)
     for wanted_kind, total in accounts.wanted_count(ledger, flow).items():
         by = counts[wanted_kind]
-        by["unchanged"] = total - by.total()
+        by["unchanged"] += total - by.total()
     plan = Plan(plan_id, digest(hashes), {kind: dict(by) for kind, by in counts.items()}, planned)
     changes.end_plan(ledger, plan_id, plan.plan_hash, plan.counts)
     try:
@@ -161,7 +161,7 @@ def settled(candidate: Candidate, decision: Settled, change_id: int | None = Non
     return changes.Ended(
         candidate.kind, candidate.key, decision.outcome, decision.detail, change_id=change_id,
         linked=decision.zendesk_id is not None, zendesk_id=decision.zendesk_id, base=decision.base,
-        fingerprint=candidate.fingerprint,
+        fingerprint=candidate.fingerprint, remember=decision.remember,
     )  # fmt: skip
 
 

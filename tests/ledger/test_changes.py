@@ -115,7 +115,7 @@ def test_a_change_from_plan_to_outcome(ledger: Ledger, clock: SetClock) -> None:
     plan_changes(ledger, flow, a_change("C1", fingerprint="planned"))
     (item,) = items(ledger)
     lease = take_applier(ledger, flow.account_id, "run", 300)
-    changes.mark_sent(ledger, lease, [item.change_id], {item.change_id: "wanted now"})
+    changes.mark_sent(ledger, lease, [item.change_id], {item.change_id: ("wanted now", {})})
     changes.mark(ledger, [item.change_id], job_id="job-1")
     (sent,) = items(ledger)
     assert (sent.change_state, sent.job_id, sent.sent_epoch) == ("sent", "job-1", clock.time())
