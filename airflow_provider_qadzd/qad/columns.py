@@ -28,7 +28,7 @@ def found_columns(
     """
     seen = {fold(name): name for name in (*sorted(listed), *sorted(available))}
     unknown = [
-        f"{name!r} (named in {place}){_nearest(name, seen)}" for name, place in named.items() if fold(name) not in seen
+        f"{name!r} (named in {place}{_nearest(name, seen)})" for name, place in named.items() if fold(name) not in seen
     ]
     if unknown:
         raise FixFirst(
@@ -39,10 +39,10 @@ def found_columns(
 
 
 def _nearest(name: str, seen: Mapping[str, str]) -> str:
-    near = difflib.get_close_matches(fold(name), seen, n=2)
-    tail = fold(name).rpartition(".")[2]
-    near += [one for one in seen if one.rpartition(".")[2] == tail and one not in near][:2]
-    return f", did you mean {' or '.join(repr(seen[one]) for one in near)}?" if near else ""
+    """By the column alone: whoever mistypes the table has the column right."""
+    tails = {folded.rpartition(".")[2]: folded for folded in seen}
+    near = difflib.get_close_matches(fold(name).rpartition(".")[2], tails, n=2)
+    return f"; nearest: {', '.join(seen[tails[one]] for one in near)}" if near else ""
 
 
 def with_columns(record: Record, row: Row, columns: Mapping[str, str]) -> Record:
