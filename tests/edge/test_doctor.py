@@ -155,7 +155,7 @@ def test_what_the_mapping_names_must_be_there(
     assert failures(found) == ["our fields", "mapped columns"]
     assert "user field mobile is missing" in found["our fields"].what
     assert "'contact.ContactMobil' (named in" in found["mapped columns"].what
-    assert "; nearest: contact.ContactMobilePhone" in found["mapped columns"].what
+    assert "contact.ContactMobilePhone)" in found["mapped columns"].what
     path.write_text("user:\n  alias: '{contact.ContactMobilePhone}'\n")
     found = examined()
     assert failures(found) == []
