@@ -164,6 +164,25 @@ def test_a_tag_whose_answer_was_lost_is_still_ours(mapped: World) -> None:
     writes_nothing(mapped)
 
 
+def test_tags_are_merged_in_jobs_too(mapped: World) -> None:
+    """What a job wrote is remembered per record: the next change takes our old tag away and leaves others'."""
+    codes = [f"C00002{number:02}" for number in range(4, 12)]
+    mapped.settings(job_delay=20)
+    for kind in ("RESELLER", "DEALER"):
+        for code in codes:
+            mapped.sandbox.post_control("customers", {"code": code, "type": kind})
+            row = mapped.organizations()[code]
+            mapped.zendesk.organizations.update(row["id"], {"tags": [*row["tags"], f"by-hand-{kind.lower()}"]})
+        mapped.count_anew()
+        mapped.sync()
+        assert mapped.calls()["PUT /api/v2/organizations/update_many"] == 1
+        assert {tuple(tag for tag in mapped.organizations()[code]["tags"] if "by-" not in tag) for code in codes} == {
+            tuple(sorted(("qad", kind.lower())))
+        }
+    assert all({"by-hand-reseller", "by-hand-dealer"} < set(mapped.organizations()[code]["tags"]) for code in codes)
+    writes_nothing(mapped)
+
+
 def test_a_changed_mapping_maps_what_is_stored_again(mapped: World) -> None:
     """Another mapping re-reads the mirror for its fields and changes what it says, without one change in QAD."""
     use(mapped, FILE.replace('"{street}, {postcode} {city}"', '"{city|upper}"').replace("owner: zendesk", "owner: qad"))
