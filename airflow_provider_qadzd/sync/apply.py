@@ -83,7 +83,7 @@ class Applier:
     hands: int = HANDS
     pairs: Pairs = field(init=False)
     singly: Singly = field(init=False)
-    checked: set[Kind] = field(default_factory=set, init=False)
+    checked: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.pairs = Pairs(self.ledger, self.flow, self.client)
@@ -242,9 +242,9 @@ class Applier:
         changes.end(self.ledger, self.flow, ended, self.owner)
         if not to_send:
             return
-        if kind not in self.checked:
-            refuse_missing_fields(self.client, kind, self.mapping)
-            self.checked.add(kind)
+        if not self.checked:
+            refuse_missing_fields(self.client, self.mapping)
+            self.checked = True
         many = len(to_send) > FEW and items[0].attempts < changes.SINGLY
         if many and not (kind == "user" and items[0].operation == "create" and self.bulk is False):
             self._send_job(lease, kind, to_send)

@@ -15,7 +15,7 @@ from airflow_provider_qadzd.ledger.store import epoch_of, iso
 from airflow_provider_qadzd.ledger.vault import SIGNING, SealedRow
 from airflow_provider_qadzd.records import Kind, fold
 from airflow_provider_qadzd.sync.doctor import CREDENTIALS, KEYS, LEDGER, MAPPING, ROLE, SCOPES, Check, Finding, Patient
-from airflow_provider_qadzd.sync.fields import OURS, fields_there
+from airflow_provider_qadzd.sync.fields import KINDS, OURS, fields_there
 from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, WEBHOOK_NAME, webhook_path
 from airflow_provider_qadzd.zendesk.connection import LOOPBACK
 from airflow_provider_qadzd.zendesk.wire import Row
@@ -103,14 +103,13 @@ def mapped_fields(patient: Patient) -> Finding:
     It must be active, and one that onboarding makes of the type that it makes.
     """
     mapping, client = patient.mapping(), patient.opened.client
-    kinds: tuple[Kind, ...] = ("organization", "user")
     troubles = [
         trouble
-        for kind in kinds
+        for kind in KINDS
         for trouble in _field_troubles(kind, mapping.custom_fields(kind), fields_there(client, kind))
     ]
     if not troubles:
-        total = sum(len(mapping.custom_fields(kind)) for kind in kinds)
+        total = sum(len(mapping.custom_fields(kind)) for kind in KINDS)
         return Finding(FIELDS, "ok", f"All {total} are there and active.")
     advice = (
         f"{ONBOARD} It makes the default ones; another one, and an inactive or mistyped one, is for Zendesk's Admin "

@@ -14,6 +14,8 @@ from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import Row
 
+KINDS: tuple[Kind, ...] = ("organization", "user")
+
 OURS: Mapping[str, Iterable[str]] = {"organization": ORGANIZATION_FIELDS, "user": USER_FIELDS}
 """The fields that onboarding makes, by kind."""
 
@@ -24,22 +26,22 @@ def fields_there(client: ZendeskClient, kind: Kind) -> dict[str, Row]:
     return {str(row.get("key")): row for row in rows}
 
 
-def refuse_missing_fields(client: ZendeskClient, kind: Kind, mapping: FieldMapping) -> None:
-    """FixFirst naming every mapped custom field of `kind` that the account does not have; nothing is written."""
-    wanted = mapping.custom_fields(kind)
-    there = fields_there(client, kind) if wanted else {}
-    missing = [key for key in wanted if key not in there]
-    if not missing:
-        return
-    advice = []
-    if any(key in OURS[kind] for key in missing):
-        advice.append("Run the flow's DAG qadzd_onboard, which makes the default fields.")
-    for key in missing:
-        if key not in OURS[kind]:
-            near = difflib.get_close_matches(key, there, n=1)
-            meant = f"Did you mean {near[0]!r} instead of {key!r}?" if near else f"Make {key!r} in the Admin Center."
-            advice.append(meant)
-    named = ", ".join(f"{kind}_fields.{key}" for key in missing)
-    raise FixFirst(
-        f"Zendesk does not have the {kind} fields that the mapping writes: {named}.", advice=" ".join(advice)
-    )
+def refuse_missing_fields(client: ZendeskClient, mapping: FieldMapping) -> None:
+    """FixFirst naming every mapped custom field, of either kind, that the account does not have."""
+    missing, advice = [], []
+    for kind in KINDS:
+        wanted = mapping.custom_fields(kind)
+        there = fields_there(client, kind) if wanted else {}
+        lacking = [key for key in wanted if key not in there]
+        missing += [f"{kind}_fields.{key}" for key in lacking]
+        advice += [_advice(kind, key, there) for key in lacking]
+    if missing:
+        what = f"Zendesk does not have fields that the mapping writes: {', '.join(missing)}."
+        raise FixFirst(what, advice=" ".join(dict.fromkeys(advice)))
+
+
+def _advice(kind: Kind, key: str, there: Iterable[str]) -> str:
+    if key in OURS[kind]:
+        return "Run the flow's DAG qadzd_onboard, which makes the default fields."
+    near = difflib.get_close_matches(key, there, n=1)
+    return f"Did you mean {near[0]!r} instead of {key!r}?" if near else f"Make {key!r} in Zendesk's Admin Center."

@@ -238,10 +238,19 @@ def test_contacts_of_other_address_types_do_not_count(small: World) -> None:
 def test_a_custom_field_of_ones_own(small: World) -> None:
     """A mapped custom field must exist before the first write; once it does, it is written."""
     use(small, 'organization:\n  organization_fields.regions: "{country|lower}"')
-    with pytest.raises(FixFirst, match=r"organization_fields\.regions\. Did you mean 'region'"):
+    with pytest.raises(FixFirst, match=r"organization_fields\.regions\. Did you mean 'region' instead"):
         small.sync()
     assert small.writes() == 0
     small.zendesk.fields.create_organization_field({"key": "regions", "title": "Regions", "type": "text"})
     small.hand_made += 1
     small.sync()
     assert small.organizations()[KEY]["organization_fields"]["regions"]
+
+
+def test_a_missing_user_field_stops_organizations_too(small: World) -> None:
+    """All fields are looked at before the first write, so nothing is half done."""
+    use(small, 'user:\n  user_fields.mobile: "{phone}"')
+    with pytest.raises(FixFirst, match=r"user_fields\.mobile\. Make 'mobile' in"):
+        small.sync()
+    assert small.writes() == 0
+    assert KEY not in small.organizations()
