@@ -16,7 +16,7 @@ Dialects (the systems; no ledger, no Airflow):
                 resources, probe
 
 Decisions (pure):
-    sync/mapping    QAD record -> what Zendesk should have
+    sync/mapping    QAD record -> what Zendesk should have (sync/template, sync/ownership; a file by sync/mapping_file)
     sync/plan       what to do about one record
     sync/match      which QAD customer a ticket belongs to
 

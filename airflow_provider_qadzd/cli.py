@@ -48,6 +48,7 @@ def get_commands() -> list[GroupCommand]:
         _command("connect", "Authorize a Zendesk connection in any browser", connect, _CONN, _DISCONNECT),
         _command("dags", "Copy this package's DAG files", dags, _TO),
         _command("doctor", "Look at everything that a flow rests on", doctor, _FLOW, _JSON, _SILENT),
+        _command("columns", "List the QAD fields and columns that a mapping file may name", columns, _FLOW),
         _command("new-key", "Print a new vault key", new_key),
         _command("rotate-keys", "Seal every kept secret with the newest key", rotate_keys),
     )
@@ -132,6 +133,20 @@ def doctor(given: argparse.Namespace) -> None:
         print(f"Flow {name}\n{as_table(findings)}" if len(found) > 1 else as_table(findings))
     if any(map(failed, found.values())):
         sys.exit(1)
+
+
+def columns(given: argparse.Namespace) -> None:
+    """Our own names for customers and contacts, then every column of their browses."""
+    from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.hooks.qad import QadHook
+    from airflow_provider_qadzd.sync.mapping import QAD_FIELDS
+
+    logging.disable(logging.WARNING)
+    for flow in [config.flow_settings(given.flow)] if given.flow else config.flows():
+        found = QadHook(flow.qad).client.columns()
+        for (kind, names), (browse_id, listed) in zip(QAD_FIELDS.items(), found.items(), strict=True):
+            print(f"{kind} ({flow.qad})\n  fields: {', '.join(names)}\n  columns of {browse_id}:")
+            print("\n".join(f"    {name}" for name in listed))
 
 
 def new_key(_given: argparse.Namespace) -> None:

@@ -21,6 +21,8 @@ from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.vault import Vault
 from airflow_provider_qadzd.settings import settings_from
+from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
+from airflow_provider_qadzd.sync.mapping_file import parse_mapping
 
 LEDGER_CONNECTION = "qadzd_ledger"
 
@@ -52,6 +54,23 @@ def number(name: str) -> float:
         return float(option(name))
     except ValueError:
         raise FixFirst(f"[qadzd] {name} is not a number: {option(name)!r}.") from None
+
+
+def mapping() -> FieldMapping:
+    """The mapping at `[qadzd] mapping_path`, else the default one. FixFirst with every error in the file.
+
+    Asked by tasks and by the doctor, never while a DAG file is parsed: a bad file must not make DAGs vanish.
+    """
+    path = option("mapping_path").strip()
+    if not path:
+        return DEFAULT
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        advice = "Correct [qadzd] mapping_path, or the file, on every machine that runs tasks."
+        raise FixFirst(f"The mapping file {path} cannot be read: {why}.", advice=advice) from None
+    return parse_mapping(text, path)
 
 
 def flows() -> list[FlowSettings]:

@@ -17,6 +17,7 @@ from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets, sealed_rows
 from airflow_provider_qadzd.sync.doctor import (
     KEYS,
     LEDGER,
+    MAPPING,
     Check,
     Finding,
     Patient,
@@ -27,7 +28,7 @@ from airflow_provider_qadzd.sync.doctor import (
 from airflow_provider_qadzd.sync.doctor_setup import SEALED, sealed_secrets, setup_checks
 from airflow_provider_qadzd.zendesk.probe import Heard, knock
 
-FLOW, QAD = "flow", "QAD"
+FLOW, QAD, COLUMNS = "flow", "QAD", "mapped columns"
 SILENT_HOURS = 6.0
 
 
@@ -40,11 +41,13 @@ def examine_flow(settings: FlowSettings, silent_hours: float = SILENT_HOURS) -> 
             Check(KEYS, keys),
             Check(LEDGER, lambda: ledger(lambda: zendesk.ledger)),
             Check(FLOW, lambda: flow(settings, zendesk, qad), (LEDGER,)),
+            Check(MAPPING, mapping_file),
             Check(SEALED, lambda: sealed(zendesk), (KEYS, LEDGER)),
             *connection_checks(patient, needs=(KEYS, LEDGER)),
             *pace_checks(patient),
             *setup_checks(patient),
             Check(QAD, lambda: qad_connection(qad), (KEYS, LEDGER)),
+            Check(COLUMNS, lambda: mapped_columns(qad), (MAPPING, QAD)),
         ]
     )
 
@@ -66,7 +69,7 @@ def patient_of(
     def signing() -> dict[str, str]:
         return Secrets(hook.ledger, config.receiver_vault(), hook.account.holder).with_prefix(SIGNING)
 
-    return Patient(hook, address, heard, signing, receiver_url, freshness, silent_hours)
+    return Patient(hook, address, heard, signing, receiver_url, freshness, silent_hours, config.mapping)
 
 
 def examine_connection(hook: ZendeskHook) -> tuple[bool, str]:
@@ -127,3 +130,21 @@ def qad_connection(hook: QadHook) -> Finding:
     """The QAD connection's own test."""
     good, told = hook.test_connection()
     return Finding(QAD, "ok" if good else "fail", told)
+
+
+def mapping_file() -> Finding:
+    """Whether the mapping file can be read as one; every error in it at once."""
+    mapping, path = config.mapping(), config.option("mapping_path").strip()
+    told = f"{path} maps" if path else "There is none; the default maps"
+    counts = f"{len(mapping.organization)} organization fields and {len(mapping.user)} user fields"
+    return Finding(MAPPING, "ok", f"{told} {counts}.")
+
+
+def mapped_columns(hook: QadHook) -> Finding:
+    """Whether QAD's browses have every column that the mapping names."""
+    mapping = config.mapping()
+    customers, contacts = mapping.columns("organization"), mapping.columns("user")
+    if not customers and not contacts:
+        return Finding(COLUMNS, "ok", "The mapping names no further columns of QAD.")
+    hook.client.check_columns(customers, contacts)
+    return Finding(COLUMNS, "ok", f"QAD has all {len(customers) + len(contacts)} columns that the mapping names.")

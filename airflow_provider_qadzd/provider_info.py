@@ -91,6 +91,11 @@ def _options() -> dict[str, Any]:
         "mode": _option(
             "What scheduled runs of the accounts do: apply, approve (plan, and wait for a review) or dry_run.", "apply"
         ),
+        "mapping_path": _option(
+            "A YAML file that says which Zendesk field is made from what in QAD, and whose it is; empty for the "
+            "default mapping. Read by tasks, never while DAGs are parsed.",
+            "",
+        ),
         "accounts_schedule": _option("When accounts are synced (cron).", "*/5 * * * *"),
         "export_schedule": _option("When the live ticket export runs (cron).", "*/10 * * * *"),
         "history_schedule": _option("The windows of the ticket history export (cron).", "0 0 * * *"),

@@ -48,7 +48,10 @@ def digest(*parts: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """One QAD customer. `code` is trimmed and otherwise as QAD spells it; `modified` is QAD's date (site-local)."""
+    """One QAD customer. `code` is trimmed and otherwise as QAD spells it; `modified` is QAD's date (site-local).
+
+    `columns` are further columns of its browse, as the mapping names them, and no others.
+    """
 
     code: str
     name: str
@@ -63,13 +66,14 @@ class Customer:
     email: str = ""
     phone: str = ""
     modified: str = ""
+    columns: Mapping[str, str | int | float | bool | None] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
     """One person at one QAD customer: a contact of two customers is two of these with the same `key`.
 
-    `contact_id` is empty where the source does not give it.
+    `contact_id` is empty where the source does not give it. `columns` are as for customers.
     """
 
     customer: str
@@ -84,6 +88,7 @@ class Contact:
     shared_set: str = ""
     domain: str = ""
     modified: str = ""
+    columns: Mapping[str, str | int | float | bool | None] = field(default_factory=dict, hash=False)
 
     @property
     def key(self) -> str:
@@ -95,7 +100,10 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One record as it should be. `rank` orders contacts that share an email: the primary one first (0)."""
+    """One record as it should be. `rank` orders contacts that share an email: the primary one first (0).
+
+    `owners` names the fields that do not belong to whom they usually do (`sync/ownership`).
+    """
 
     kind: Kind
     key: str
@@ -105,11 +113,12 @@ class Wanted:
     email: str = ""
     rank: int = 0
     aside: str = ""
+    owners: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal bodies, whatever the record or the rules they were made from."""
-        return digest(dict(self.body))
+        """Equal for equal bodies of the same owners, whatever the record or the rules they were made from."""
+        return digest(dict(self.body), dict(self.owners)) if self.owners else digest(dict(self.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +142,7 @@ class Candidate:
 
     `link_id` is the Zendesk id that the key is linked to. `name_first` and `email_first` are the lowest keys that want
     the same name and email (the key itself, where nobody else does). `twin` is another key that Zendesk could not tell
-    from this one.
+    from this one. `remembered` is what the link says was last written, of merged lists only the entries that are ours.
     """
 
     kind: Kind
@@ -151,6 +160,8 @@ class Candidate:
     by_external: Held | None = None
     by_name: Held | None = None
     by_email: Held | None = None
+    owners: Mapping[str, str] = field(default_factory=dict)
+    remembered: Flat = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

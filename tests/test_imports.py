@@ -21,11 +21,12 @@ LAYERS = {
     "words": ("errors", "records", "settings"),
     "qad": ("qad",),
     "zendesk": ("zendesk",),
-    "decisions": ("sync.mapping", "sync.plan", "sync.match"),
+    "decisions": ("sync.mapping", "sync.ownership", "sync.template", "sync.plan", "sync.match"),
+    "mapping file": ("sync.mapping_file",),
     "doing": (
         "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
         "sync.estimate", "sync.review", "sync.showing",
-        "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup",
+        "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup", "sync.fields",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),
@@ -38,7 +39,7 @@ LAYERS = {
 }  # fmt: skip
 """Each layer's modules, by the start of their names; the longest start counts."""
 
-_BELOW = {"words", "qad", "zendesk", "decisions", "doing", "memory"}
+_BELOW = {"words", "qad", "zendesk", "decisions", "mapping file", "doing", "memory"}
 _DIALECT = {"requests", "cryptography", "tenacity", "lxml", "defusedxml"}
 MAY_IMPORT = {
     "package": set[str](),
@@ -46,6 +47,7 @@ MAY_IMPORT = {
     "qad": {"words", "qad", *_DIALECT},
     "zendesk": {"words", "zendesk", *_DIALECT},
     "decisions": {"words", "decisions"},
+    "mapping file": {"words", "decisions", "yaml"},
     "doing": _BELOW,
     "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography"},
     "receiver": {*_BELOW, "starlette"},

@@ -165,7 +165,7 @@ def save_wanted(ledger: Ledger, flow: Flow, rows: Iterable[tuple[Wanted, str]]) 
                     "flow_id": flow.flow_id, "kind": w.kind, "record_key": w.key, "external_id": w.external_id,
                     "external_folded": fold(w.external_id), "body": dict(w.body), "fingerprint": w.fingerprint,
                     "made_from": made_from, "name_folded": fold(w.name), "email_folded": fold(w.email),
-                    "email_rank": w.rank, "aside": w.aside,
+                    "email_rank": w.rank, "aside": w.aside, "owners": dict(w.owners),
                 }
                 for w, made_from in rows
             ),

@@ -33,7 +33,10 @@ _IDS = 500
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of one record, with the link it leaves (`zendesk_id` may be None for a membership)."""
+    """What became of one record, with the link it leaves (`zendesk_id` may be None for a membership).
+
+    `remember` are the entries of merged lists that are ours from now on.
+    """
 
     kind: Kind
     key: str
@@ -47,6 +50,7 @@ class Ended:
     fingerprint: str = ""
     ours: bool = True
     difference: Mapping[str, Any] = field(default_factory=dict)
+    remember: Mapping[str, Any] = field(default_factory=dict)
 
 
 # -- plans -------------------------------------------------------------------------------------------------------------
@@ -91,6 +95,7 @@ def add_planned(ledger: Ledger, flow: Flow, plan_id: int, rows: Sequence[Mapping
     common = {
         "plan_id": plan_id, "flow_id": flow.flow_id, "account_id": flow.account_id, "other_key": "", "base": "",
         "fingerprint": "", "zendesk_id": None, "change_state": "drafted", "planned_at": ledger.now(), "run": run,
+        "remember": {},
     }  # fmt: skip
     with ledger.writing() as tx:
         # The unique index over open changes tells which records have one, whoever planned it.
@@ -178,12 +183,14 @@ def last_outcome(ledger: Ledger, flow: Flow, change: Change) -> str:
 
 
 def mark_sent(
-    ledger: Ledger, lease: ApplierLease, change_ids: Iterable[int], fingerprints: Mapping[int, str] | None = None
+    ledger: Ledger, lease: ApplierLease, change_ids: Iterable[int],
+    intents: Mapping[int, tuple[str, Mapping[str, Any]]] | None = None,
 ) -> None:  # fmt: skip
     """The intent, committed before the call, and only by whoever holds the applier's lease.
 
-    `fingerprints` are of what is wanted at this moment: the link will say that this is what was written. TryLater,
-    with nothing marked, if the lease is lost, or if a newer plan has taken one of these changes back.
+    `intents` are, by change, the fingerprint of what is wanted at this moment and the entries of merged lists that are
+    ours with it: the link will say that this is what was written. TryLater, with nothing marked, if the lease is lost,
+    or if a newer plan has taken one of these changes back.
     """
     ids = list(change_ids)
     now = ledger.clock.time()
@@ -193,10 +200,13 @@ def mark_sent(
         marked = tx.execute(update(change_item).where(ours).values(change_state="sent", job_id="", sent_epoch=now))
         if marked.rowcount != len(ids):
             raise TryLater("A newer plan has taken changes back that were about to be sent.", wait=5.0)
-        if fingerprints:
+        if intents:
             tx.execute(
                 update(change_item).where(change_item.c.change_id == bindparam("this")),
-                [{"this": change_id, "fingerprint": fingerprint} for change_id, fingerprint in fingerprints.items()],
+                [
+                    {"this": change_id, "fingerprint": fingerprint, "remember": dict(remember)}
+                    for change_id, (fingerprint, remember) in intents.items()
+                ],
             )
 
 
@@ -222,6 +232,27 @@ def plan_again(ledger: Ledger, change_ids: Iterable[int], how: Literal["same", "
     singly = case((tried < SINGLY, SINGLY), else_=tried + 1)
     attempts = {"same": tried, "smaller": tried + 1, "singly": singly}[how]
     mark(ledger, change_ids, change_state="planned", job_id="", attempts=attempts)
+
+
+def keep_memory(ledger: Ledger, flow: Flow, items: Sequence[Change]) -> None:
+    """What these may have added to merged lists counts as ours, although nobody knows how far they came.
+
+    Without that, an entry that was written by a request whose answer was lost would stay for ever once QAD drops it.
+    """
+    known = sorted((item for item in items if item.remember), key=lambda item: (item.kind, item.record_key))
+    if not known:
+        return
+    columns = link.c
+    with ledger.writing() as tx:
+        for item in known:
+            this = and_(
+                columns.flow_id == flow.flow_id, columns.kind == item.kind, columns.record_key == item.record_key,
+                columns.other_key == "",
+            )  # fmt: skip
+            body = tx.execute(select(columns.body).where(this)).scalar_one_or_none()
+            if body is not None:
+                more = {name: [*(body.get(name) or []), *entries] for name, entries in item.remember.items()}
+                tx.execute(update(link).where(this).values(body={**body, **more}))
 
 
 def outcomes_of(ledger: Ledger, flow: Flow, plan_id: int) -> dict[str, dict[str, int]]:
@@ -319,10 +350,10 @@ def _is_news(one: Ended, before: Any) -> bool:
 
 
 def _link(flow: Flow, one: Ended, before: Any, now: str) -> dict[str, Any]:
+    body = before.body if before is not None and before.fingerprint == one.fingerprint else {}
     return {
         "flow_id": flow.flow_id, "kind": one.kind, "record_key": one.key, "other_key": one.other,
-        "account_id": flow.account_id, "zendesk_id": one.zendesk_id,
-        "body": before.body if before is not None and before.fingerprint == one.fingerprint else {},
+        "account_id": flow.account_id, "zendesk_id": one.zendesk_id, "body": {**body, **one.remember},
         "fingerprint": one.fingerprint, "current_digest": one.base, "ours": one.ours, "linked_at": now,
     }  # fmt: skip
 

@@ -126,7 +126,7 @@ def _candidate_query(flow: Flow, kind: Kind) -> Select[Any]:
     return (
         select(
             wanted.c.record_key, wanted.c.external_id, wanted.c.body, wanted.c.fingerprint, wanted.c.aside,
-            wanted.c.email_folded, name_first.label("name_first"),
+            wanted.c.email_folded, wanted.c.owners, linked.c.body.label("remembered"), name_first.label("name_first"),
             _mailbox_owner(flow, kind).label("email_first"), _twin(flow, kind).label("twin"),
             linked.c.zendesk_id.label("link_id"),
             *_held_columns(current, flow, "current"), *_held_columns(by_external, flow, "external"),
@@ -229,6 +229,7 @@ def _candidate(row: Mapping[Any, Any], kind: Kind) -> Candidate:
         kind=kind, key=row["record_key"], external_id=row["external_id"], body=row["body"],
         fingerprint=row["fingerprint"], aside=row["aside"], name_first=row["name_first"],
         email_first=row["email_first"], email_folded=row["email_folded"], twin=row["twin"], link_id=row["link_id"],
+        owners=row["owners"], remembered=row["remembered"] or {},
         current=_held(row, "current"), by_external=_held(row, "external"),
         by_name=other if kind == "organization" else None, by_email=other if kind == "user" else None,
     )  # fmt: skip

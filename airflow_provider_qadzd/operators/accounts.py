@@ -32,8 +32,9 @@ class QadCollectOperator(FlowOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         flow = self.opened()
+        mapping = flow.rules.mapping
         counts = {}
-        for read in collect(flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context)):
+        for read in collect(flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context), mapping):
             self.log.info("QAD: %s.", read.summary())
             counts[read.kind] = {"rows": read.rows, "complete": read.complete, "reason": read.reason}
         return counts
@@ -47,7 +48,7 @@ class ZendeskMirrorOperator(FlowOperator):
     ) -> dict[str, int]:
         flow, rows = self.opened(), so_far or {}
         with self.deferring(rows):
-            refresh_mirror(flow.ledger, flow.flow.account_id, flow.zendesk.client, rows)
+            refresh_mirror(flow.ledger, flow.flow.account_id, flow.zendesk.client, rows, flow.rules.mapping)
         self.log.info("Zendesk: %s organizations and %s users seen.", rows["organization"], rows["user"])
         return rows
 
@@ -138,7 +139,7 @@ class AccountsApplyOperator(FlowOperator):
         flow = self.opened()
         applier = Applier(
             flow.ledger, flow.flow, flow.zendesk.client, run_name(context), int(self.plan_id),
-            bulk=flow.zendesk.bulk_import, writes=writes,
+            bulk=flow.zendesk.bulk_import, mapping=flow.rules.mapping, writes=writes,
         )  # fmt: skip
         patience = time.monotonic() + config.number("wait_in_place_seconds")
         while not isinstance(state := applier.step(), Done):

@@ -46,9 +46,9 @@ class OpenFlow:
 
     @cached_property
     def rules(self) -> Rules:
-        """How records are mapped."""
+        """How records are mapped. FixFirst with every error in the mapping file."""
         page = self.qad.settings.customer_url.replace("{base_url}", self.qad.qad_url)
-        return Rules(self.settings.organization, self.settings.user, page)
+        return Rules(self.settings.organization, self.settings.user, page, config.mapping())
 
 
 class FlowOperator(BaseOperator):

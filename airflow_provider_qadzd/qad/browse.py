@@ -328,7 +328,8 @@ def _nearest(column: str, names: Iterable[str]) -> list[str]:
 
 def customer_from(row: Row, columns: Mapping[str, str]) -> Customer:
     """The customer in `row`; SetAside where its code is blank or a value cannot be read."""
-    texts = {field: text_in(row.get(column), field) for field, column in columns.items() if field != "active"}
+    texts: dict[str, Any] = {name: text_in(row.get(column), name) for name, column in columns.items()}
+    texts.pop("active", None)
     if not texts["code"]:
         raise SetAside("no_customer_code", "A QAD customer row has no customer code.")
     # A blank is not "no": silence never deactivates.
@@ -338,7 +339,8 @@ def customer_from(row: Row, columns: Mapping[str, str]) -> Customer:
 
 def contact_from(row: Row, columns: Mapping[str, str]) -> Contact:
     """The contact in `row`; SetAside where it has no customer, neither an id nor a name, or an unreadable value."""
-    texts = {field: text_in(row.get(column), field) for field, column in columns.items() if field != "primary"}
+    texts: dict[str, Any] = {name: text_in(row.get(column), name) for name, column in columns.items()}
+    texts.pop("primary", None)
     if texts.get("contact_id") == "0":  # what an integer column holds where there is no id
         texts["contact_id"] = ""
     if not texts["customer"]:

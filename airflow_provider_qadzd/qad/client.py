@@ -10,8 +10,8 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Generic, TypeVar
 
 import requests
 import tenacity
@@ -20,6 +20,7 @@ from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, SetAside
 from airflow_provider_qadzd.qad import browse
 from airflow_provider_qadzd.qad.auth import Login, QadAuth, failed, is_passing, normalised_base_url, verification
 from airflow_provider_qadzd.qad.browse import Answer, BrowsePage, Row
+from airflow_provider_qadzd.qad.columns import found_columns, with_columns
 from airflow_provider_qadzd.records import Clock, Contact, Customer, SystemClock, TokenStore, fold
 from airflow_provider_qadzd.settings import refuse_unknown
 
@@ -31,6 +32,7 @@ _ATTEMPTS = 5
 _PATIENCE = 90.0
 """Seconds of waiting, over all repetitions of one request, before the caller is told to try later."""
 _REPEATED = "repeats an earlier page"
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class _Kind(Generic[T]):
     wanted: dict[str, str]
     optional: frozenset[str]
     record: Callable[[Row, Mapping[str, str]], T]
+    further: Mapping[str, str] = field(default_factory=dict)
 
 
 class QadClient:
@@ -124,13 +127,16 @@ class QadClient:
         if settings.page_size < 1 or settings.page_cap < 1:
             raise FixFirst(f"{where}: page_size and page_cap must be at least 1.")
 
-    def customers(self) -> Read[Customer]:
-        """All customers, page by page, in QAD's order; a customer seen from two workspaces comes twice."""
-        return self._read(self._customers)
+    def customers(self, further: Mapping[str, str] = _NONE) -> Read[Customer]:
+        """All customers, page by page, in QAD's order; a customer seen from two workspaces comes twice.
 
-    def contacts(self) -> Read[Contact]:
-        """All contacts, page by page; a contact of two customers comes twice."""
-        return self._read(self._contacts)
+        `further` are columns to take along, each with where it is named.
+        """
+        return self._read(replace(self._customers, further=further))
+
+    def contacts(self, further: Mapping[str, str] = _NONE) -> Read[Contact]:
+        """All contacts, page by page; a contact of two customers comes twice. `further` is as for customers."""
+        return self._read(replace(self._contacts, further=further))
 
     def browse_fields(self, browse_id: str) -> list[str]:
         """The columns of a browse, as QAD lists them; none for a browse that QAD does not know."""
@@ -171,7 +177,31 @@ class QadClient:
         found = [self._checked(self._customers), self._checked(self._contacts)]
         return f"QAD at {self.base_url}: {'; '.join(found)}."
 
+    def columns(self) -> dict[str, list[str]]:
+        """Every column of the customers and of the contacts browse, by the browse's id: what a mapping may name."""
+        kinds: tuple[_Kind[Any], ...] = (self._customers, self._contacts)
+        seen = {kind.browse: self._seen(kind) for kind in kinds}
+        return {browse_id: sorted({*listed, *keys}, key=fold) for browse_id, (listed, keys, _) in seen.items()}
+
+    def check_columns(self, customers: Mapping[str, str], contacts: Mapping[str, str]) -> None:
+        """FixFirst if a browse lacks one of these columns; what is named where, as in `customers`."""
+        both: tuple[tuple[_Kind[Any], Mapping[str, str]], ...] = (
+            (self._customers, customers),
+            (self._contacts, contacts),
+        )
+        for kind, named in both:
+            listed, keys, _ = self._seen(kind)
+            found_columns(named, keys, listed, self._place(kind))
+
     def _checked(self, kind: _Kind[T]) -> str:
+        listed, keys, silent = self._seen(kind)
+        columns = self._columns(kind, keys, listed)
+        without = [f"no {name}" for name in sorted(kind.wanted.keys() - columns)]
+        notes = ", ".join([*silent, *without])
+        return f"{kind.name} from {kind.browse}" + (f" ({notes})" if notes else "")
+
+    def _seen(self, kind: _Kind[T]) -> tuple[list[str], set[str], list[str]]:
+        """The columns that the browse lists, those in its first rows, and the workspaces without rows."""
         listed, keys, silent = self.browse_fields(kind.browse), set[str](), []
         for workspace in self._workspaces:
             pages = self._rows(kind.browse, kind.filters, workspace, 5, cap=2)
@@ -180,10 +210,7 @@ class QadClient:
                 raise FixFirst(f"{self._where}: {kind.name}: {pages.reason}.", advice="Check page_action_next.")
             silent += [] if pages.rows else [f"no rows in {workspace or 'it'}"]
         self._require(kind, bool(listed or keys))
-        columns = self._columns(kind, keys, listed)
-        without = [f"no {name}" for name in sorted(kind.wanted.keys() - columns)]
-        notes = ", ".join([*silent, *without])
-        return f"{kind.name} from {kind.browse}" + (f" ({notes})" if notes else "")
+        return listed, keys, silent
 
     # --- Reading a browse ---
 
@@ -193,11 +220,13 @@ class QadClient:
     def _records(self, kind: _Kind[T], read: Read[T]) -> Iterator[list[T]]:
         listed, reasons = self.browse_fields(kind.browse), []
         columns_for = _remembered(lambda keys: self._columns(kind, keys, listed))
+        further_for = _remembered(lambda keys: found_columns(kind.further, keys, listed, self._place(kind)))
         for workspace in self._workspaces:
             pages = self._rows(kind.browse, kind.filters, workspace, self._settings.page_size)
             for rows in pages:
                 read.pages, read.rows = read.pages + 1, read.rows + len(rows)
-                yield _records_in(rows, columns_for(frozenset().union(*rows)), kind, read.refused)
+                keys = frozenset[str]().union(*rows)
+                yield _records_in(rows, columns_for(keys), further_for(keys), kind, read.refused)
             reason = pages.reason or ("no rows: is the workspace known?" if workspace and not pages.rows else "")
             if reason:  # QAD is as silent about an unknown workspace as about an empty one
                 reasons.append(f"{kind.name}{f' of {workspace}' if workspace else ''}: {reason}")
@@ -213,8 +242,11 @@ class QadClient:
             raise FixFirst(what, advice=f"Check {kind.setting}.", facts=_facts(browse.PATH))
 
     def _columns(self, kind: _Kind[T], keys: set[str] | frozenset[str], listed: Sequence[str]) -> dict[str, str]:
-        where = f"{self._where}: {kind.browse}"
-        return browse.resolve_columns(kind.wanted, keys, optional=kind.optional, listed=listed, where=where)
+        optional, where = kind.optional, self._place(kind)
+        return browse.resolve_columns(kind.wanted, keys, optional=optional, listed=listed, where=where)
+
+    def _place(self, kind: _Kind[T]) -> str:
+        return f"{self._where}: {kind.browse}"
 
     def _rows(
         self, browse_id: str, filters: Sequence[str], workspace: str, page_size: int, cap: int = 0
@@ -311,11 +343,14 @@ def _guarded(
     return read.end([f"stopped at the cap of {cap} pages"])
 
 
-def _records_in(rows: Sequence[Row], columns: Mapping[str, str], kind: _Kind[T], refused: Counter[str]) -> list[T]:
+def _records_in(
+    rows: Sequence[Row], columns: Mapping[str, str], further: Mapping[str, str], kind: _Kind[T], refused: Counter[str]
+) -> list[T]:
     records = []
     for row in rows:
         try:
-            records.append(kind.record(row, columns))
+            record = kind.record(row, columns)
+            records.append(with_columns(record, row, further) if further else record)
         except SetAside as aside:
             refused[aside.reason] += 1
     return records

@@ -28,6 +28,8 @@ from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.records import Kind, fold
 from airflow_provider_qadzd.sync.draft import settled
+from airflow_provider_qadzd.sync.fields import refuse_missing_fields
+from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
 from airflow_provider_qadzd.sync.mirror import held, observe
 from airflow_provider_qadzd.sync.pairs import CHUNK, FEW, Pairs
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
@@ -75,14 +77,16 @@ class Applier:
     owner: str
     plan_id: int
     bulk: bool | None = None
+    mapping: FieldMapping = DEFAULT
     writes: int = 0
     hands: int = HANDS
     pairs: Pairs = field(init=False)
     singly: Singly = field(init=False)
+    checked: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.pairs = Pairs(self.ledger, self.flow, self.client)
-        self.singly = Singly(self.ledger, self.flow, self.client, self.owner, self.hands)
+        self.singly = Singly(self.ledger, self.flow, self.client, self.owner, self.mapping, self.hands)
 
     def step(self) -> Waiting | Done:
         """Resolve what is open, send what can be sent. TryLater while another run applies to this account.
@@ -158,7 +162,7 @@ class Applier:
         """
         creates = [item for item in items if item.operation == "create"]
         made = {
-            fold(row["external_id"]): held(kind, row)
+            fold(row["external_id"]): held(kind, row, self.mapping)
             for row in self._observe(
                 kind, external_ids=accounts.external_ids(self.ledger, self.flow, kind, _keys(creates))
             )
@@ -192,6 +196,7 @@ class Applier:
         changes.end(self.ledger, self.flow, ended, self.owner)
         if again:
             completed = job is not None and job.status == "completed"
+            changes.keep_memory(self.ledger, self.flow, [item for item in items if item.change_id in again])
             changes.plan_again(self.ledger, again, "singly" if completed else "smaller")
 
     # -- what is planned -----------------------------------------------------------------------------------------------
@@ -239,6 +244,9 @@ class Applier:
         changes.end(self.ledger, self.flow, ended, self.owner)
         if not to_send:
             return
+        if not self.checked:
+            refuse_missing_fields(self.client, self.mapping)
+            self.checked = True
         many = len(to_send) > FEW and items[0].attempts < changes.SINGLY
         if many and not (kind == "user" and items[0].operation == "create" and self.bulk is False):
             self._send_job(lease, kind, to_send)
@@ -250,9 +258,9 @@ class Applier:
 
     def _send_job(self, lease: ApplierLease, kind: RecordKind, to_send: Sequence[Sending]) -> None:
         group = self.client.organizations if kind == "organization" else self.client.users
-        fingerprints = {one.item.change_id: one.candidate.fingerprint for one in to_send}
-        ids, bodies = list(fingerprints), [one.body for one in to_send]
-        changes.mark_sent(self.ledger, lease, ids, fingerprints)
+        intents = {one.item.change_id: one.intent for one in to_send}
+        ids, bodies = list(intents), [one.body for one in to_send]
+        changes.mark_sent(self.ledger, lease, ids, intents)
         try:
             create = to_send[0].item.operation == "create"
             job = group.create_many(bodies) if create else group.update_many(bodies)
@@ -287,7 +295,7 @@ class Applier:
         found = [(group.show_many(ids=some), some) for some in _hundreds(one for one in ids if one is not None)]
         found += [(group.show_many(external_ids=some), []) for some in _hundreds(external_ids)]
         for rows, asked in found:
-            observe(self.ledger, self.flow.account_id, kind, rows, asked)
+            observe(self.ledger, self.flow.account_id, kind, rows, self.mapping, asked)
         return [row for rows, _ in found for row in rows]
 
     def _waiting(self, stage: Sequence[Kind]) -> Waiting | None:

@@ -13,6 +13,7 @@ from typing import Any
 from airflow_provider_qadzd.ledger import Ledger, accounts
 from airflow_provider_qadzd.qad.client import QadClient, Read
 from airflow_provider_qadzd.records import Contact, Customer
+from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,16 @@ class Collected:
         return f"{self.rows} {self.kind} rows, {state}{refused}"
 
 
-def collect(ledger: Ledger, source_id: int, client: QadClient, run: str) -> list[Collected]:
-    """Read all customers, then all contacts. A fault raises after the pages before it were stored."""
+def collect(
+    ledger: Ledger, source_id: int, client: QadClient, run: str, mapping: FieldMapping = DEFAULT
+) -> list[Collected]:  # fmt: skip
+    """Read all customers, then all contacts, with the columns that the mapping names, and no others.
+
+    A fault raises after the pages before it were stored.
+    """
     return [
-        _read(ledger, source_id, "customer", client.customers(), run),
-        _read(ledger, source_id, "contact", client.contacts(), run),
+        _read(ledger, source_id, "customer", client.customers(mapping.columns("organization")), run),
+        _read(ledger, source_id, "contact", client.contacts(mapping.columns("user")), run),
     ]
 
 

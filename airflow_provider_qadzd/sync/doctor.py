@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
 from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.identity import Account
+from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
 from airflow_provider_qadzd.sync.onboard import WEBHOOK_NAME
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
@@ -28,6 +29,7 @@ Verdict = Literal["ok", "warn", "fail", "skipped"]
 
 REACHABLE, CLOCK, CREDENTIALS, ROLE = "Zendesk address", "clock", "credentials", "role"
 SCOPES, RATE, BULK, LEDGER, KEYS = "scopes", "rate limit", "bulk import", "ledger", "keys"
+MAPPING = "mapping file"
 
 FEW_CALLS = 50
 """Calls a minute below which a first load takes days."""
@@ -151,7 +153,8 @@ class Patient:
     """One Zendesk connection under examination. What checks share is asked for once; whatever raises is a finding.
 
     `knock` asks `users/me`, signed or not; `signing` reads the signing secrets that are kept, by name. `freshness` is
-    the webhook's tolerance in seconds; `silent_hours` is how long no delivery may come while tickets change.
+    the webhook's tolerance in seconds; `silent_hours` is how long no delivery may come while tickets change. `mapping`
+    reads the mapping in use.
     """
 
     opened: Opened
@@ -161,6 +164,7 @@ class Patient:
     receiver_url: str = ""
     freshness: float = 300.0
     silent_hours: float = 6.0
+    mapping: Callable[[], FieldMapping] = lambda: DEFAULT
 
     @cached_property
     def heard(self) -> Heard:

@@ -6,16 +6,16 @@ As everywhere in the doctor nothing is written in Zendesk, and no secret is in a
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from airflow_provider_qadzd.errors import QadzdError
 from airflow_provider_qadzd.ledger import health
 from airflow_provider_qadzd.ledger.store import epoch_of, iso
 from airflow_provider_qadzd.ledger.vault import SIGNING, SealedRow
-from airflow_provider_qadzd.records import fold
-from airflow_provider_qadzd.sync.doctor import CREDENTIALS, KEYS, LEDGER, ROLE, SCOPES, Check, Finding, Patient
-from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS
+from airflow_provider_qadzd.records import Kind, fold
+from airflow_provider_qadzd.sync.doctor import CREDENTIALS, KEYS, LEDGER, MAPPING, ROLE, SCOPES, Check, Finding, Patient
+from airflow_provider_qadzd.sync.fields import KINDS, OURS, fields_there
 from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, WEBHOOK_NAME, webhook_path
 from airflow_provider_qadzd.zendesk.connection import LOOPBACK
 from airflow_provider_qadzd.zendesk.wire import Row
@@ -32,7 +32,7 @@ def setup_checks(patient: Patient) -> list[Check]:
     trusted = (CREDENTIALS, ROLE, SCOPES)
     return [
         Check(SAME, lambda: same_account(patient), (LEDGER, *trusted)),
-        Check(FIELDS, lambda: our_fields(patient), (*trusted, SAME)),
+        Check(FIELDS, lambda: mapped_fields(patient), (*trusted, SAME, MAPPING)),
         Check(RECEIVER, lambda: receiver_address(patient.receiver_url)),
         Check(WEBHOOK, lambda: webhook(patient), (*trusted, SAME)),
         Check(SECRET, lambda: signing_secret(patient), (KEYS, WEBHOOK)),
@@ -97,28 +97,34 @@ def _exists(show: Callable[[], Row]) -> bool:
     return True
 
 
-def our_fields(patient: Patient) -> Finding:
-    """Zendesk drops a value for a field that is missing in silence, so each must be there, active, and of its type."""
-    fields = patient.opened.client.fields
+def mapped_fields(patient: Patient) -> Finding:
+    """Zendesk drops a value for a field that is missing in silence, so each that the mapping writes must be there.
+
+    It must be active, and one that onboarding makes of the type that it makes.
+    """
+    mapping, client = patient.mapping(), patient.opened.client
     troubles = [
-        *_field_troubles("organization", ORGANIZATION_FIELDS, fields.organization_fields()),
-        *_field_troubles("user", USER_FIELDS, fields.user_fields()),
+        trouble
+        for kind in KINDS
+        for trouble in _field_troubles(kind, mapping.custom_fields(kind), fields_there(client, kind))
     ]
     if not troubles:
-        total = len(ORGANIZATION_FIELDS) + len(USER_FIELDS)
+        total = sum(len(mapping.custom_fields(kind)) for kind in KINDS)
         return Finding(FIELDS, "ok", f"All {total} are there and active.")
-    advice = f"{ONBOARD} It makes missing ones; an inactive or mistyped one is repaired in Zendesk's Admin Center."
+    advice = (
+        f"{ONBOARD} It makes the default ones; another one, and an inactive or mistyped one, is for Zendesk's Admin "
+        "Center."
+    )
     return Finding(FIELDS, "fail", f"Not usable: {', '.join(troubles)}.", advice)
 
 
-def _field_troubles(kind: str, wanted: Iterable[str], there: Iterable[Row]) -> list[str]:
-    by_key = {field.get("key"): field for field in there}
+def _field_troubles(kind: Kind, wanted: Iterable[str], there: Mapping[str, Row]) -> list[str]:
     troubles = []
     for key in wanted:
-        field = by_key.get(key)
+        field = there.get(key)
         if field is None:
             troubles.append(f"{kind} field {key} is missing")
-        elif field.get("type") != _FIELD_TYPE:
+        elif key in OURS[kind] and field.get("type") != _FIELD_TYPE:
             troubles.append(f"{kind} field {key} is of type {field.get('type')} instead of {_FIELD_TYPE}")
         elif not field.get("active"):
             troubles.append(f"{kind} field {key} is inactive")

@@ -105,7 +105,7 @@ def draft_plan(
     planned += _draft_pairs(ledger, flow, plan_id, counts, hashes, run, asides)
     for wanted_kind, total in accounts.wanted_count(ledger, flow).items():
         by = counts[wanted_kind]
-        by["unchanged"] = total - by.total()
+        by["unchanged"] += total - by.total()
     cost = _cost(ledger, flow, plan_id, bulk)
     plan = Plan(plan_id, digest(hashes), {kind: dict(by) for kind, by in counts.items()}, planned, cost)
     told = {"change_count": planned, "asides": asides.grouped, "estimate": asdict(cost)}
@@ -218,7 +218,7 @@ def settled(candidate: Candidate, decision: Settled, change_id: int | None = Non
     return changes.Ended(
         candidate.kind, candidate.key, decision.outcome, decision.detail, change_id=change_id,
         linked=decision.zendesk_id is not None, zendesk_id=decision.zendesk_id, base=decision.base,
-        fingerprint=candidate.fingerprint,
+        fingerprint=candidate.fingerprint, remember=decision.remember,
     )  # fmt: skip
 
 

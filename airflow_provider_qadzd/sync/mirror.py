@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_qadzd.ledger import Ledger, accounts, exports
 from airflow_provider_qadzd.records import Held, Kind, digest, fold
-from airflow_provider_qadzd.sync.mapping import MAPPED
+from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import PAGE, ExportPage, flatten
 
@@ -26,8 +26,9 @@ _LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"),
 
 
 def refresh_mirror(
-    ledger: Ledger, account_id: int, client: ZendeskClient, rows: dict[str, int] | None = None
-) -> dict[str, int]:
+    ledger: Ledger, account_id: int, client: ZendeskClient, rows: dict[str, int] | None = None,
+    mapping: FieldMapping = DEFAULT,
+) -> dict[str, int]:  # fmt: skip
     """Read both exports on from where the last run stopped. How many rows came, by kind.
 
     They are counted in `rows` with each page, so that whoever is stopped in between can tell and go on.
@@ -35,6 +36,7 @@ def refresh_mirror(
     rows = {} if rows is None else rows
     for leg, kind in _LEGS:
         rows.setdefault(kind, 0)
+        _begin_anew_for_other_fields(ledger, account_id, leg, mapping.compared(kind))
         position = exports.position_of(ledger, account_id, leg) or exports.start_position(0)
         latest = ledger.clock.time() - SETTLE
         begun = False
@@ -44,34 +46,44 @@ def refresh_mirror(
             if page.cursor:  # none: a stream begun with a start time had nothing yet
                 position = page.cursor if kind == "user" else exports.start_position(float(page.cursor))
             with ledger.writing() as tx:
-                accounts.save_mirror(tx, observed(account_id, kind, page.rows, ledger.clock.time()))
+                accounts.save_mirror(tx, observed(account_id, kind, page.rows, ledger.clock.time(), mapping))
                 exports.move(tx, ledger, account_id, leg, position)
             rows[kind] += len(page.rows)
             if page.end_of_stream:
                 break
-    _confirm_organizations(ledger, account_id, client)
+    _confirm_organizations(ledger, account_id, client, mapping)
     return rows
 
 
-def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient) -> None:
+def _begin_anew_for_other_fields(ledger: Ledger, account_id: int, leg: str, names: Sequence[str]) -> None:
+    """A mapping that compares other fields than before needs them of every record: the mirror holds no others."""
+    read_for = digest(sorted(names))
+    if exports.position_of(ledger, account_id, f"{leg}_fields") != read_for:
+        with ledger.writing() as tx:
+            exports.move(tx, ledger, account_id, leg, exports.start_position(0))
+            exports.move(tx, ledger, account_id, f"{leg}_fields", read_for)
+
+
+def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient, mapping: FieldMapping) -> None:
     """Once a day, ask for every linked organization: one that Zendesk leaves out was deleted."""
     last = exports.start_of(exports.position_of(ledger, account_id, _CONFIRMED) or exports.start_position(0)) or 0
     if ledger.clock.time() - last < CONFIRM_EVERY:
         return
     after = 0
     while ids := accounts.linked_ids(ledger, account_id, "organization", after, PAGE):
-        observe(ledger, account_id, "organization", client.organizations.show_many(ids=ids), asked=ids)
+        observe(ledger, account_id, "organization", client.organizations.show_many(ids=ids), mapping, ids)
         after = ids[-1]
     with ledger.writing() as tx:
         exports.move(tx, ledger, account_id, _CONFIRMED, exports.start_position(ledger.clock.time()))
 
 
 def observe(
-    ledger: Ledger, account_id: int, kind: Kind, rows: Sequence[Mapping[str, Any]], asked: Iterable[int] = ()
+    ledger: Ledger, account_id: int, kind: Kind, rows: Sequence[Mapping[str, Any]], mapping: FieldMapping,
+    asked: Iterable[int] = (),
 ) -> None:  # fmt: skip
     """Into the mirror with what Zendesk answered just now; ids that it was `asked` for and left out are gone."""
     with ledger.writing() as tx:
-        accounts.save_mirror(tx, observed(account_id, kind, rows, ledger.clock.time()))
+        accounts.save_mirror(tx, observed(account_id, kind, rows, ledger.clock.time(), mapping))
         accounts.mark_gone(tx, account_id, kind, set(asked) - {int(row["id"]) for row in rows})
 
 
@@ -83,22 +95,27 @@ def _page(client: ZendeskClient, kind: Kind, position: str, latest_start: float)
     return client.exports.users(start_time=begin) if kind == "user" else client.exports.organizations(begin)
 
 
-def observed(account_id: int, kind: Kind, rows: Iterable[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
+def observed(
+    account_id: int, kind: Kind, rows: Iterable[Mapping[str, Any]], now: float, mapping: FieldMapping
+) -> list[dict[str, Any]]:
     """Records as Zendesk sent them, as rows of the mirror. The digest covers the mapped fields, role and activity."""
-    return [_row(account_id, kind, row, now) for row in rows]
+    names = mapping.compared(kind)
+    return [_row(account_id, kind, row, now, names) for row in rows]
 
 
-def held(kind: Kind, row: Mapping[str, Any]) -> Held:
+def held(kind: Kind, row: Mapping[str, Any], mapping: FieldMapping) -> Held:
     """A record as Zendesk sent it, as decisions see it; whom it is linked to is not known here."""
-    seen = _row(0, kind, row, 0.0)
+    seen = _row(0, kind, row, 0.0, mapping.compared(kind))
     return Held(
         seen["zendesk_id"], seen["fields"], seen["digest"], seen["active"], seen["external_folded"],
         seen["email_folded"], seen["user_role"], seen["organization_id"],
     )  # fmt: skip
 
 
-def _row(account_id: int, kind: Kind, row: Mapping[str, Any], now: float) -> dict[str, Any]:
-    fields = flatten(row, MAPPED[kind])
+def _row(
+    account_id: int, kind: Kind, row: Mapping[str, Any], now: float, names: Sequence[str]
+) -> dict[str, Any]:  # fmt: skip
+    fields = flatten(row, names)
     role = str(row.get("role") or "")
     active = bool(row.get("active", True)) and not row.get("deleted_at")
     return {

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from airflow_provider_qadzd.errors import UnsafePlan
 from airflow_provider_qadzd.records import Candidate, Flat, Held
-from airflow_provider_qadzd.sync.mapping import ONLY_AT_CREATION, suffixed
+from airflow_provider_qadzd.sync.mapping import suffixed
+from airflow_provider_qadzd.sync.ownership import is_blank, ours, to_change
 
 Operation = Literal["create", "update", "add"]
 STAFF = ("agent", "admin")
@@ -21,7 +22,10 @@ STAFF = ("agent", "admin")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A write to make. `difference` is field -> (before, after); `body` holds what is sent."""
+    """A write to make. `difference` is field -> (before, after); `body` holds what is sent.
+
+    `remember` are the entries of merged lists that are ours once it is made.
+    """
 
     operation: Operation
     outcome: str
@@ -29,6 +33,7 @@ class Change:
     base: str
     body: Flat
     difference: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    remember: Flat = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class Settled:
     detail: str = ""
     zendesk_id: int | None = None
     base: str = ""
+    remember: Flat = field(default_factory=dict)
 
 
 Decision = Change | Settled
@@ -107,19 +113,19 @@ def _of_holder(c: Candidate, holder: Held, found_by: str) -> Decision:
 
 
 def _update(c: Candidate, held: Held, name: str, outcome: str) -> Decision:
-    wanted = {key: value for key, value in {**c.body, "name": name}.items() if key not in ONLY_AT_CREATION}
-    difference = {
-        key: (held.fields.get(key), value) for key, value in wanted.items() if not _same(held.fields.get(key), value)
-    }
+    wanted = {**c.body, "name": name}
+    difference = to_change(wanted, held.fields, c.remembered, c.owners)
+    remember = ours(wanted, held.fields, c.remembered, c.owners)
     if not difference:
-        return Settled("adopted" if outcome == "adopted" else "unchanged", "", held.zendesk_id, held.digest)
+        return Settled("adopted" if outcome == "adopted" else "unchanged", "", held.zendesk_id, held.digest, remember)
     body = {key: after for key, (_, after) in difference.items()}
-    return Change("update", outcome, held.zendesk_id, held.digest, body, difference)
+    return Change("update", outcome, held.zendesk_id, held.digest, body, difference, remember)
 
 
 def _creation(c: Candidate, name: str, outcome: str) -> Change:
-    body = {key: value for key, value in {**c.body, "name": name}.items() if value is not None}
-    return Change("create", outcome, None, "", body, {key: (None, value) for key, value in body.items()})
+    body = {key: value for key, value in {**c.body, "name": name}.items() if not is_blank(value)}
+    remember = ours(body, dict.fromkeys(body), {}, c.owners)
+    return Change("create", outcome, None, "", body, {key: (None, value) for key, value in body.items()}, remember)
 
 
 def _name_for_new(c: Candidate) -> str:
@@ -136,10 +142,6 @@ def _name_for_linked(c: Candidate, held: Held) -> str:
     if c.kind != "organization" or (c.by_name is not None and c.by_name.zendesk_id == held.zendesk_id):
         return plain
     return plain if c.by_name is None and c.name_first == c.key else suffixed(plain, c.key)
-
-
-def _same(before: object, after: object) -> bool:
-    return before == after or (before in (None, "") and after in (None, ""))
 
 
 @dataclass(frozen=True, slots=True)

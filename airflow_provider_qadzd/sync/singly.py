@@ -18,8 +18,9 @@ from airflow_provider_qadzd.ledger.applying import ApplierLease
 from airflow_provider_qadzd.ledger.changes import Change as Item
 from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.records import Candidate
+from airflow_provider_qadzd.records import Candidate, Flat
 from airflow_provider_qadzd.sync.draft import settled
+from airflow_provider_qadzd.sync.mapping import FieldMapping
 from airflow_provider_qadzd.sync.mirror import held, observe
 from airflow_provider_qadzd.sync.pairs import refusal
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
@@ -45,6 +46,11 @@ class Sending:
     change: Change
     body: dict[str, Any]
 
+    @property
+    def intent(self) -> tuple[str, Flat]:
+        """What the ledger has to know of it before it is sent."""
+        return self.candidate.fingerprint, self.change.remember
+
 
 @dataclass(frozen=True, slots=True)
 class Singly:
@@ -54,6 +60,7 @@ class Singly:
     flow: Flow
     client: ZendeskClient
     run: str
+    mapping: FieldMapping
     hands: int = HANDS
 
     def send(self, lease: ApplierLease, kind: RecordKind, sendings: Sequence[Sending]) -> tuple[int, QadzdError | None]:
@@ -61,8 +68,8 @@ class Singly:
         taken, size = 0, self.hands * ROUNDS
         for start in range(0, len(sendings), size):
             handful = sendings[start : start + size]
-            fingerprints = {one.item.change_id: one.candidate.fingerprint for one in handful}
-            changes.mark_sent(self.ledger, lease, list(fingerprints), fingerprints)
+            intents = {one.item.change_id: one.intent for one in handful}
+            changes.mark_sent(self.ledger, lease, list(intents), intents)
             answers = self._answers(kind, handful)
             taken += sum(isinstance(answer, dict) for answer in answers)
             stopped = self._write_down(kind, handful, answers)
@@ -98,8 +105,8 @@ class Singly:
         """The outcome of each; what stops the rest is returned, what a person must look at before what passes."""
         rows = [answer for answer in answers if isinstance(answer, dict)]
         if rows:
-            observe(self.ledger, self.flow.account_id, kind, rows)
-        ended = [_written(one, kind, answer) for one, answer in zip(handful, answers, strict=True)]
+            observe(self.ledger, self.flow.account_id, kind, rows, self.mapping)
+        ended = [self._written(one, kind, answer) for one, answer in zip(handful, answers, strict=True)]
         changes.end(self.ledger, self.flow, [one for one in ended if one is not None], self.run)
         stops: list[QadzdError] = []
         for one, answer in zip(handful, answers, strict=True):
@@ -115,7 +122,7 @@ class Singly:
             changes.not_answered(self.ledger, [one.item.change_id], error)
             return error
         if isinstance(error, NotFound):
-            observe(self.ledger, self.flow.account_id, kind, [], asked=[int(one.change.zendesk_id or 0)])
+            observe(self.ledger, self.flow.account_id, kind, [], self.mapping, [int(one.change.zendesk_id or 0)])
             self._end(kind, one.item, "failed_retryable", "gone")
             return None
         if isinstance(error, SetAside):
@@ -146,7 +153,7 @@ class Singly:
         outcome, detail = "set_aside", refusal(error)
         if taken and item.attempts < TRIES:
             holders = self._holders(kind, one.candidate, taken)
-            observe(self.ledger, self.flow.account_id, kind, holders)
+            observe(self.ledger, self.flow.account_id, kind, holders, self.mapping)
             (again,) = accounts.candidates(self.ledger, self.flow, kind, [item.record_key])
             decision = decide(again)
             if isinstance(decision, Settled):
@@ -176,6 +183,12 @@ class Singly:
             rows += group.show_many(external_ids=[candidate.external_id])
         return rows
 
+    def _written(self, one: Sending, kind: RecordKind, answer: Row | QadzdError | None) -> Ended | None:
+        if not isinstance(answer, dict):
+            return None
+        ended = succeeded(one.item, int(answer["id"]), held(kind, answer, self.mapping).digest)
+        return replace(ended, fingerprint=one.candidate.fingerprint, remember=one.change.remember)
+
     def _end(self, kind: RecordKind, item: Item, outcome: str, detail: str) -> None:
         ended = Ended(kind, item.record_key, outcome, detail, change_id=item.change_id)
         changes.end(self.ledger, self.flow, [ended], self.run)
@@ -185,12 +198,5 @@ def succeeded(item: Item, zendesk_id: int, base: str) -> Ended:
     """What was intended has become so: the record is linked, and `base` is the digest of what Zendesk has now."""
     return Ended(
         item.kind, item.record_key, item.intended, change_id=item.change_id, linked=True, zendesk_id=zendesk_id,
-        base=base, fingerprint=item.fingerprint, difference=item.difference,
+        base=base, fingerprint=item.fingerprint, difference=item.difference, remember=item.remember,
     )  # fmt: skip
-
-
-def _written(one: Sending, kind: RecordKind, answer: Row | QadzdError | None) -> Ended | None:
-    if not isinstance(answer, dict):
-        return None
-    ended = succeeded(one.item, int(answer["id"]), held(kind, answer).digest)
-    return replace(ended, fingerprint=one.candidate.fingerprint)

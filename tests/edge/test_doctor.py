@@ -24,9 +24,9 @@ from tests.edge.conftest import qad_connection, zendesk_connection
 
 AIRFLOW = Path(sys.executable).parent / "airflow"
 CHECKS = (
-    "keys", "ledger", "flow", "sealed secrets", "Zendesk address", "credentials", "role", "scopes", "clock",
-    "rate limit", "bulk import", "same account", "our fields", "receiver address", "webhook", "signing secret",
-    "triggers", "deliveries", "QAD",
+    "keys", "ledger", "flow", "mapping file", "sealed secrets", "Zendesk address", "credentials", "role", "scopes",
+    "clock", "rate limit", "bulk import", "same account", "our fields", "receiver address", "webhook", "signing secret",
+    "triggers", "deliveries", "QAD", "mapped columns",
 )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def test_a_healthy_flow_leaves_with_zero(onboarded: Sandbox) -> None:
     done = qadzd("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert lines[-1] == "19 checks: 19 ok, 0 warnings, 0 failures"
+    assert lines[-1] == "21 checks: 21 ok, 0 warnings, 0 failures"
     told = [line for line in lines if line.startswith(("ok ", "warn", "fail", "skipped"))]
     assert [line[8:].split("  ")[0] for line in told] == list(CHECKS)
 
@@ -128,6 +128,47 @@ def test_what_is_wrong_is_one_failure(
     assert failures(found) == [check], found
     assert told in found[check].what
     assert found[check].advice or check == "QAD"
+
+
+def test_errors_of_the_mapping_file_are_told(
+    onboarded: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    """A bad mapping file is one failure with all its errors; what rests on it is skipped."""
+    path = tmp_path / "map.yaml"
+    path.write_text("organization:\n  tgas: [a]\nuser:\n  alias: '{nmae}'\n")
+    monkeypatch.setenv("AIRFLOW__QADZD__MAPPING_PATH", str(path))
+    found = examined()
+    assert failures(found) == ["mapping file"]
+    assert f"{path}, line 2: organization.tgas: 'tgas' is not a field" in found["mapping file"].what
+    assert f"{path}, line 4: user.alias: 'nmae' is not a QAD field. Did you mean 'name'?" in found["mapping file"].what
+    assert {name for name, one in found.items() if one.verdict == "skipped"} == {"our fields", "mapped columns"}
+
+
+def test_what_the_mapping_names_must_be_there(
+    onboarded: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    """A column that QAD lacks and a field that Zendesk lacks are failures that name them; right ones are not."""
+    path = tmp_path / "map.yaml"
+    monkeypatch.setenv("AIRFLOW__QADZD__MAPPING_PATH", str(path))
+    path.write_text("user:\n  user_fields.mobile: '{contact.ContactMobil}'\n")
+    found = examined()
+    assert failures(found) == ["our fields", "mapped columns"]
+    assert "user field mobile is missing" in found["our fields"].what
+    assert "'contact.ContactMobil' (named in" in found["mapped columns"].what
+    assert "contact.ContactMobilePhone)" in found["mapped columns"].what
+    path.write_text("user:\n  alias: '{contact.ContactMobilePhone}'\n")
+    found = examined()
+    assert failures(found) == []
+    assert "all 1 columns" in found["mapped columns"].what
+
+
+def test_the_names_that_a_mapping_may_use_are_listed(sandbox: Sandbox) -> None:
+    """`airflow qadzd columns` lists our fields and every column of both browses."""
+    done = qadzd("columns")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fields: code, name, status" in done.stdout
+    assert "\n    customerV2.customerTypeCode\n" in done.stdout
+    assert "\n    contact.ContactMobilePhone\n" in done.stdout
 
 
 def test_a_flow_that_was_moved_is_told(onboarded: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

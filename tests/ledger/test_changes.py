@@ -15,7 +15,7 @@ from airflow_provider_qadzd.ledger.applying import end_applier, take_applier
 from airflow_provider_qadzd.ledger.changes import Change, Ended
 from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, link, wanted
 from tests.conftest import SetClock
-from tests.ledger.rows import a_change, a_flow, a_wanted, an_end, found, plan_changes, settle, want
+from tests.ledger.rows import a_change, a_flow, a_wanted, an_end, found, in_step, one, plan_changes, settle, want
 
 
 def items(ledger: Ledger) -> list[Change]:
@@ -117,7 +117,7 @@ def test_a_change_from_plan_to_outcome(ledger: Ledger, clock: SetClock) -> None:
     plan_changes(ledger, flow, a_change("C1", fingerprint="planned"))
     (item,) = items(ledger)
     lease = take_applier(ledger, flow.account_id, "run", 300)
-    changes.mark_sent(ledger, lease, [item.change_id], {item.change_id: "wanted now"})
+    changes.mark_sent(ledger, lease, [item.change_id], {item.change_id: ("wanted now", {})})
     changes.mark(ledger, [item.change_id], job_id="job-1")
     (sent,) = items(ledger)
     assert (sent.change_state, sent.job_id, sent.sent_epoch) == ("sent", "job-1", clock.time())
@@ -128,6 +128,42 @@ def test_a_change_from_plan_to_outcome(ledger: Ledger, clock: SetClock) -> None:
     (done,) = items(ledger)
     assert (done.change_state, done.outcome, done.zendesk_id) == ("done", "created", 7)
     assert done.ended_at == ledger.now()
+
+
+def test_a_link_remembers_which_entries_are_ours(ledger: Ledger) -> None:
+    """Of a merged list the link holds our entries alone, also when what is wanted has moved on since it was sent."""
+    flow = a_flow(ledger)
+    row = a_wanted("C1", body={"tags": ["a", "b"]}, owners={"tags": "merge"})
+    want(ledger, flow, row)
+    settle(ledger, flow, an_end("organization", "C1", 7, fingerprint=row.fingerprint, remember={"tags": ["a"]}))
+    candidate = one(ledger, flow, "C1")
+    assert (candidate.owners, candidate.remembered) == ({"tags": "merge"}, {**row.body, "tags": ["a"]})
+    settle(ledger, flow, an_end("organization", "C1", 7, fingerprint="of before", remember={"tags": ["b"]}))
+    assert one(ledger, flow, "C1").remembered == {"tags": ["b"]}
+
+
+def test_what_may_have_been_added_counts_as_ours(ledger: Ledger) -> None:
+    """After a request whose answer was lost, its entries are remembered beside the earlier ones; others' never are."""
+    flow = a_flow(ledger)
+    for key in ("C1", "C2"):
+        want(ledger, flow, a_wanted(key))
+        settle(ledger, flow, an_end("organization", key, int(key[1]), remember={"tags": ["old"]}))
+    plan_changes(ledger, flow, a_change("C1"), a_change("C3"))
+    lease = take_applier(ledger, flow.account_id, "run", 300)
+    intents = {item.change_id: ("wanted", {"tags": ["new"]}) for item in items(ledger)}
+    changes.mark_sent(ledger, lease, list(intents), intents)
+    changes.keep_memory(ledger, flow, items(ledger))
+    assert one(ledger, flow, "C1").remembered["tags"] == ["old", "new"]
+    assert one(ledger, flow, "C2").remembered["tags"] == ["old"]
+
+
+def test_another_owner_asks_for_a_decision(ledger: Ledger) -> None:
+    """The same body with another owner is wanted otherwise."""
+    flow = a_flow(ledger)
+    in_step(ledger, flow, 7, a_wanted("C1", owners={"name": "fill"}))
+    assert found(ledger, flow) == []
+    want(ledger, flow, a_wanted("C1"))
+    assert [candidate.key for candidate in found(ledger, flow)] == ["C1"]
 
 
 def test_what_was_turned_away_is_planned_again(ledger: Ledger) -> None:

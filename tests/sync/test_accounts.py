@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_qadzd.errors import UnsafePlan
+from airflow_provider_qadzd.errors import FixFirst, UnsafePlan
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sync.plan import Brake
 from tests.sync.world import World, world_of
@@ -297,14 +297,26 @@ def test_bulk_import_off_falls_back_to_single_calls(small: World) -> None:
     assert (small.sync()[0].changes, small.writes()) == (0, 0)
 
 
-def test_fields_that_zendesk_drops_are_not_written_for_ever(sync_sandbox: Sandbox, ledger_path: Path) -> None:
-    """Where our custom fields are not defined, Zendesk drops them in silence; the second run still writes nothing."""
+def test_fields_that_zendesk_drops_are_refused_before_the_first_write(
+    sync_sandbox: Sandbox, ledger_path: Path
+) -> None:  # fmt: skip
+    """Zendesk drops fields that it does not know in silence, so the run stops, names them all, and writes nothing."""
     with world_of(sync_sandbox, ledger_path, (12, 15, 20), fields=False) as world:
+        with pytest.raises(FixFirst, match=r"organization_fields\.qad_customer, .*qad_country.* qadzd_onboard"):
+            world.sync()
+        assert world.writes() == 0
+        world.make_fields()
         world.sync()
-        assert "qad_status" not in world.organizations()["C0000208"]["organization_fields"]
         world.count_anew()
         assert (world.sync()[0].changes, world.writes()) == (0, 0)
-        world.sandbox.post_control("customers", {"code": "C0000202", "city": "Elsewhere"})
-        world.sync()
-        world.count_anew()
-        assert (world.sync()[0].changes, world.writes()) == (0, 0)
+
+
+def test_a_field_that_goes_missing_later_stops_the_next_write(synced: World) -> None:
+    """A field deleted in Zendesk is no matter while nothing is written, and is named before anything is."""
+    store = synced.sandbox.state.zendesk
+    store.organization_fields = {n: row for n, row in store.organization_fields.items() if row["key"] != "qad_city"}
+    assert (synced.sync()[0].changes, synced.calls()["GET /api/v2/organization_fields"]) == (0, 0)
+    synced.sandbox.post_control("customers", {"code": "C0000202", "city": "Elsewhere"})
+    with pytest.raises(FixFirst, match=r"organization_fields\.qad_city\."):
+        synced.sync()
+    assert synced.writes() == 0

@@ -65,6 +65,7 @@ class World:
         self.sandbox, self.ledger, self.clock = sandbox, ledger, clock
         self.sessions: list[requests.Session] = []
         self.hand_made = 0
+        self.rules = RULES
         self.vault = Vault([KEY])
         self.account = identity.account_at(ledger, sandbox.url)
         self.qad_url = f"{sandbox.url}/clouderp"
@@ -112,17 +113,26 @@ class World:
     # -- the journey out -----------------------------------------------------------------------------------------------
 
     def collect(self) -> list[Collected]:
-        return collect(self.ledger, self.flow.source_id, self.qad, "run")
+        return collect(self.ledger, self.flow.source_id, self.qad, "run", self.rules.mapping)
 
     def mirror(self) -> dict[str, int]:
-        return refresh_mirror(self.ledger, self.flow.account_id, self.zendesk)
+        return refresh_mirror(self.ledger, self.flow.account_id, self.zendesk, mapping=self.rules.mapping)
 
     def plan(self, mode: Mode = "apply", brake: Brake = Brake(), bulk: bool | None = True) -> Plan:  # noqa: B008 - frozen
-        return draft_plan(self.ledger, self.flow, RULES, "run", brake, mode, bulk)
+        return draft_plan(self.ledger, self.flow, self.rules, "run", brake, mode, bulk)
 
     def applier(self, plan: Plan, owner: str = "run", bulk: bool | None = None, hands: int = 1) -> Applier:
         # One hand: the clock is one for all, so waits of several hands would add up.
-        return Applier(self.ledger, self.flow, self.zendesk, owner, plan.plan_id, bulk=bulk, hands=hands)
+        return Applier(
+            self.ledger,
+            self.flow,
+            self.zendesk,
+            owner,
+            plan.plan_id,
+            bulk=bulk,
+            mapping=self.rules.mapping,
+            hands=hands,
+        )
 
     def apply(self, plan: Plan, owner: str = "run", hands: int = 1) -> Row:
         """Step to the end, as the operator does, and answer with the report."""
