@@ -17,7 +17,7 @@ from airflow_provider_qadzd.ledger.applying import ApplierLease, prolong
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, is_open, link, plan, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
-from airflow_provider_qadzd.records import Kind, fold
+from airflow_provider_qadzd.records import FAILED, Kind, fold
 
 Change = Row[Any]
 """A row of `change_item`."""
@@ -300,7 +300,9 @@ def _one_key_an_id(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> list[E
 
 def _is_news(one: Ended, before: Any) -> bool:
     told = ("", "") if before is None else (before.last_outcome, before.last_detail)
-    return one.outcome != "unchanged" and (one.change_id is not None or told != (one.outcome, one.detail))
+    if one.outcome == "unchanged":
+        return told[0] in FAILED  # what kept it out is over
+    return one.change_id is not None or told != (one.outcome, one.detail)
 
 
 def _link(flow: Flow, one: Ended, before: Any, now: str) -> dict[str, Any]:

@@ -1,0 +1,45 @@
+"""`airflow qadzd story`, `why`: what a person asks of one record at a terminal. Heavy imports inside."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+
+def story(given: argparse.Namespace) -> None:
+    """Everything that the ledger knows of a key; exit 1 if that is nothing."""
+    from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.ledger.stories import stories
+    from airflow_provider_qadzd.sync import story as telling
+
+    logging.disable(logging.WARNING)  # Airflow logs to stdout, which is for the story, maybe as JSON
+    ledger = config.open_ledger()
+    found = stories(ledger, given.key, given.flow)
+    if given.json:
+        print(telling.as_json(found))
+    else:
+        print("\n\n".join(map(telling.as_text, found)))
+    if not found:
+        sys.exit(telling.unknown_text(ledger, given.key, given.flow))
+
+
+def why(given: argparse.Namespace) -> None:
+    """All reasons with their counts, or the reason of one record; exit 1 for a key that nobody knows."""
+    from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.ledger.stories import stories
+    from airflow_provider_qadzd.sync import story as telling
+
+    logging.disable(logging.WARNING)
+    ledger = config.open_ledger()
+    if given.key is None:
+        found = telling.causes(ledger, given.flow)
+        print(telling.causes_json(found) if given.json else telling.causes_text(found))
+        return
+    known = stories(ledger, given.key, given.flow)
+    if given.json:
+        print(telling.whys_json(known))
+    else:
+        print("\n".join(map(telling.why_text, known)))
+    if not known:
+        sys.exit(telling.unknown_text(ledger, given.key, given.flow))
