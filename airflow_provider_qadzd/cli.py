@@ -23,6 +23,8 @@ _DISCONNECT = Arg(("--disconnect",), help="Revoke the token in Zendesk and forge
 _FLOW = Arg(("--flow",), help="Only this flow of [qadzd] flows; every flow if not given")
 _KEY = Arg(("key",), help="QAD customer or contact key, ticket id or delivery id")
 _ANY_KEY = Arg(("key",), help="Such a key; without one, all reasons are counted", nargs="?")
+_KIND = Arg(("--kind",), help="Which, if the key is that of both", choices=("customer", "contact"))
+_YES = Arg(("--yes",), help="Do it; without this it is only said what would be done", action="store_true")
 _ONE_FLOW = Arg(("--flow",), help="Only this flow of the ledger; every flow if not given")
 _JSON = Arg(("--json",), help="Print JSON", action="store_true")
 _SILENT = Arg(
@@ -45,6 +47,7 @@ def get_commands() -> list[GroupCommand]:
         _command("new-key", "Print a new vault key", new_key),
         _command("rotate-keys", "Seal every kept secret with the newest key", rotate_keys),
         _command("story", "Tell all that is known of one key", cli_records.story, _KEY, _ONE_FLOW, _JSON),
+        _command("forget", "Forget a customer or contact for good", cli_records.forget, _KEY, _ONE_FLOW, _KIND, _YES),
         _command("why", "Why records are not in Zendesk", cli_records.why, _ANY_KEY, _ONE_FLOW, _JSON),
     )
     return [GroupCommand(name="qadzd", help="Sync QAD accounts and Zendesk tickets", subcommands=commands)]

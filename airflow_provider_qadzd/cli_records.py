@@ -1,4 +1,4 @@
-"""`airflow qadzd story`, `why`: what a person asks of one record at a terminal. Heavy imports inside."""
+"""`airflow qadzd story`, `why`, `replay`, `forget`: what is asked of records at a terminal. Heavy imports inside."""
 
 from __future__ import annotations
 
@@ -43,3 +43,26 @@ def why(given: argparse.Namespace) -> None:
         print("\n".join(map(telling.why_text, known)))
     if not known:
         sys.exit(telling.unknown_text(ledger, given.key, given.flow))
+
+
+def forget(given: argparse.Namespace) -> None:
+    """Say who would be forgotten; with --yes, forget them. Once more for one who was, the file is written over."""
+    from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.ledger import forgetting
+    from airflow_provider_qadzd.sync import forget as telling
+
+    logging.disable(logging.WARNING)
+    ledger = config.open_ledger()
+    found = forgetting.subjects(ledger, given.key, given.flow)
+    was = forgetting.forgotten_since(ledger, given.key, given.flow)
+    if was and not found:
+        left = "" if ledger.compact() else " Its file is in use, and could not be written over: run this again."
+        print(f"{was[0][0].capitalize()} {given.key} was forgotten on {was[0][1]}.{left}")
+        return
+    subject = forgetting.one_subject(found, given.key, given.kind)
+    print(telling.before(subject))
+    if not given.yes:
+        print("Nothing was done. Give --yes to forget for good: it cannot be taken back.")
+        return
+    done = forgetting.forget(ledger, subject, "airflow qadzd forget")
+    print(telling.after(subject, done, compacted=ledger.compact(), is_sqlite=ledger.is_sqlite))

@@ -24,7 +24,7 @@ LAYERS = {
     "decisions": ("sync.mapping", "sync.plan", "sync.match", "sync.reasons"),
     "doing": (
         "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
-        "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup", "sync.story",
+        "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup", "sync.story", "sync.forget",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),

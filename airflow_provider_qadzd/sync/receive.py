@@ -141,7 +141,7 @@ class Stored:
 def store_tickets(tx: Transaction, ledger: Ledger, account_id: int, rows: Sequence[Mapping[str, Any]]) -> Stored:
     """Replace what is older than `rows`, match each to its customer, and audit where a customer moved."""
     newest: dict[int, Mapping[str, Any]] = {}
-    for row in rows:
+    for row in tickets.without_forgotten(tx, account_id, rows):
         seen = newest.get(row["ticket_id"])
         if seen is None or _version(row) >= _version(seen):
             newest[row["ticket_id"]] = row

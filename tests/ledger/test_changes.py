@@ -211,7 +211,10 @@ def test_linking_again_keeps_since_when_and_whose(ledger: Ledger, clock: SetCloc
 
 
 def test_the_audit_tells_only_news(ledger: Ledger) -> None:
-    """The same outcome of the same record is told once, unless a change was made for it; unchanged only where it ends a trouble."""
+    """The same outcome of the same record is told once, unless a change was made for it.
+
+    Unchanged is news only where it ends a trouble.
+    """
     flow = a_flow(ledger)
     want(ledger, flow, a_wanted("C1"))
     for detail in ("name taken", "name taken", "no name"):
