@@ -25,6 +25,13 @@ _KEY = Arg(("key",), help="QAD customer or contact key, ticket id or delivery id
 _ANY_KEY = Arg(("key",), help="Such a key; without one, all reasons are counted", nargs="?")
 _KIND = Arg(("--kind",), help="Which, if the key is that of both", choices=("customer", "contact"))
 _YES = Arg(("--yes",), help="Do it; without this it is only said what would be done", action="store_true")
+_SOME_KEY = Arg(("key",), help="Only what has this key", nargs="?")
+_CHOSEN = (
+    Arg(("--reason",), help="Only what came to nothing for a reason that begins so", default=""),
+    Arg(("--run",), help="Only what came to nothing in this run (DAG/run id)", default=""),
+    Arg(("--since",), help="Only what came to nothing from this time on (ISO 8601, UTC)", default=""),
+    Arg(("--until",), help="Only what came to nothing up to this time", default=""),
+)
 _ONE_FLOW = Arg(("--flow",), help="Only this flow of the ledger; every flow if not given")
 _JSON = Arg(("--json",), help="Print JSON", action="store_true")
 _SILENT = Arg(
@@ -48,6 +55,7 @@ def get_commands() -> list[GroupCommand]:
         _command("rotate-keys", "Seal every kept secret with the newest key", rotate_keys),
         _command("story", "Tell all that is known of one key", cli_records.story, _KEY, _ONE_FLOW, _JSON),
         _command("forget", "Forget a customer or contact for good", cli_records.forget, _KEY, _ONE_FLOW, _KIND, _YES),
+        _command("replay", "Decide again what came to nothing", cli_records.replay, _SOME_KEY, _ONE_FLOW, *_CHOSEN),
         _command("why", "Why records are not in Zendesk", cli_records.why, _ANY_KEY, _ONE_FLOW, _JSON),
     )
     return [GroupCommand(name="qadzd", help="Sync QAD accounts and Zendesk tickets", subcommands=commands)]

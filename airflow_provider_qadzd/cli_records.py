@@ -66,3 +66,20 @@ def forget(given: argparse.Namespace) -> None:
         return
     done = forgetting.forget(ledger, subject, "airflow qadzd forget")
     print(telling.after(subject, done, compacted=ledger.compact(), is_sqlite=ledger.is_sqlite))
+
+
+def replay(given: argparse.Namespace) -> None:
+    """Let the chosen records be decided again by the next run, and the chosen deliveries be drained again."""
+    from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.ledger.replays import Chosen
+    from airflow_provider_qadzd.ledger.replays import replay as lift
+    from airflow_provider_qadzd.ledger.stories import flows_named
+
+    logging.disable(logging.WARNING)
+    ledger = config.open_ledger()
+    chosen = Chosen(given.key or "", given.reason, given.run, given.since, given.until).checked()
+    with ledger.reading() as tx:
+        flows = flows_named(tx, given.flow)
+    for flow in flows:
+        print(f"{flow.name}: {lift(ledger, flow, chosen, 'airflow qadzd replay').summary()}")
+    print("The next runs of qadzd_sync_accounts and qadzd_ticket_events do it.")
