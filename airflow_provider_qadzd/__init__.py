@@ -19,14 +19,16 @@ Decisions (pure):
     sync/mapping    QAD record -> what Zendesk should have
     sync/plan       what to do about one record
     sync/match      which QAD customer a ticket belongs to
+    sync/reasons    why a record is not in Zendesk, in words
 
 Doing (the only modules that touch a system and the ledger):
     sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs)
-    sync/receive, sync/export, sync/onboard, sync/doctor
+    sync/receive, sync/export, sync/onboard, sync/doctor, sync/story (told to people), sync/forget
 
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
-                applying, tickets, exports, vault (secrets), consents, budget (calls a minute), health, migrations
+                applying, tickets, exports, vault (secrets), consents, budget (calls a minute), health, stories, causes,
+                replays, forgetting, tombstones, retention, migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor cli provider_info
