@@ -33,7 +33,7 @@ class ReplayOperator(FlowOperator):
         chosen = Chosen(**{name: "" if value in (None, "None") else str(value) for name, value in given.items()})
         done = replay(flow.ledger, flow.flow, chosen, run_name(context))
         self.log.info("%s", done.summary())
-        return asdict(done)
+        return {**asdict(done), "examples": list(done.examples)}
 
 
 class LedgerMaintainOperator(BaseOperator):

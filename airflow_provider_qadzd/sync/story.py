@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger import causes as known
+from airflow_provider_qadzd.ledger.forgetting import forgotten_since
 from airflow_provider_qadzd.ledger.stories import WRITTEN_AS, Step, Story
 from airflow_provider_qadzd.records import fold
 from airflow_provider_qadzd.sync.reasons import UNMATCHED, Reason, reason_of
@@ -33,6 +34,11 @@ def near(ledger: Ledger, key: str, flow: str | None) -> list[str]:
 
 def unknown_text(ledger: Ledger, key: str, flow: str | None) -> str:
     """What is said of a key without any story."""
+    was = forgotten_since(ledger, key, flow)
+    if was:
+        return "\n".join(
+            f"{of.capitalize()} {key} was forgotten on {when}: nothing is stored of it." for of, when in was
+        )
     told = f"The ledger knows no customer, contact, ticket or delivery {key!r}."
     like = near(ledger, key, flow)
     if like:
@@ -135,8 +141,6 @@ def trouble_of(story: Story) -> Reason | None:
     if story.of not in WRITTEN_AS:
         return None
     now = story.now
-    if "forgotten" in now:
-        return Reason("forgotten", f"It was forgotten on {now['forgotten']}, so nothing of it is stored again.", "")
     if "external_id" not in now:
         return _not_wanted(story)
     outcome, detail = str(now.get("outcome", "")), str(now.get("aside") or now.get("detail", ""))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import update
 
@@ -121,3 +123,43 @@ def test_a_drained_delivery_is_drained_again_by_its_ticket(synced: World) -> Non
     assert again(synced, reason="x").deliveries == 0
     assert again(synced, key=str(ticket_id)).deliveries == 1
     assert drained(synced).drained == 1
+
+
+# -- by clearing -------------------------------------------------------------------------------------------------------
+
+
+def test_clearing_apply_of_a_finished_run_writes_nothing(synced: World) -> None:
+    """Its changes are over: whatever QAD wants by now waits for the next plan."""
+    first = synced.rows("plan")[0]["plan_id"]
+    synced.sandbox.post_control("customers", {"code": "C0000201", "name": "Northwind Pumps"})
+    synced.collect()
+    synced.count_anew()
+    plan = replace(synced.plan("dry_run"), plan_id=first)
+    assert synced.apply(plan)["zendesk_writes"] == synced.writes() == 0
+    assert synced.organizations()["C0000201"]["name"] == "Northwind Pumps & Valves"
+
+
+def test_clearing_plan_and_apply_of_an_old_run_brings_nothing_old_back(synced: World) -> None:
+    """A later run has written a newer state: the old run's tasks, executed again, leave it."""
+    synced.sandbox.post_control("customers", {"code": "C0000201", "name": "Northwind Pumps"})
+    synced.sync("a later run")
+    synced.count_anew()
+    again = synced.plan()
+    assert synced.apply(again, "run")["zendesk_writes"] == synced.writes() == 0
+    assert synced.organizations()["C0000201"]["name"] == "Northwind Pumps"
+
+
+def test_clearing_an_old_apply_takes_nothing_from_a_newer_plan(synced: World) -> None:
+    """What a newer plan has planned goes out once, as it is wanted now, whichever run's apply comes first."""
+    first = synced.rows("plan")[0]["plan_id"]
+    synced.sandbox.post_control("customers", {"code": "C0000201", "name": "Northwind Pumps"})
+    synced.collect()
+    newer = synced.plan()
+    synced.sandbox.post_control("customers", {"code": "C0000201", "name": "Northwind Pumps Again"})
+    synced.count_anew()
+    synced.apply(replace(newer, plan_id=first), "the old run")
+    synced.apply(newer, "the newer run")
+    assert synced.writes() == 1
+    synced.sync()
+    assert synced.writes() == 2
+    assert synced.organizations()["C0000201"]["name"] == "Northwind Pumps Again"
