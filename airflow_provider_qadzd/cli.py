@@ -12,7 +12,7 @@ from pathlib import Path
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
-from airflow_provider_qadzd import cli_plan
+from airflow_provider_qadzd import cli_plan, cli_records
 from airflow_provider_qadzd.errors import QadzdError
 
 _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
@@ -21,6 +21,18 @@ _TO = Arg(("--to",), help="Folder to copy the DAG files to", required=True)
 _CONN = Arg(("conn_id",), help="Zendesk connection id")
 _DISCONNECT = Arg(("--disconnect",), help="Revoke the token in Zendesk and forget it instead", action="store_true")
 _FLOW = Arg(("--flow",), help="Only this flow of [qadzd] flows; every flow if not given")
+_KEY = Arg(("key",), help="QAD customer or contact key, ticket id or delivery id")
+_ANY_KEY = Arg(("key",), help="Such a key; without one, all reasons are counted", nargs="?")
+_KIND = Arg(("--kind",), help="Which, if the key is that of both", choices=("customer", "contact"))
+_YES = Arg(("--yes",), help="Do it; without this it is only said what would be done", action="store_true")
+_SOME_KEY = Arg(("key",), help="Only what has this key", nargs="?")
+_CHOSEN = (
+    Arg(("--reason",), help="Only what came to nothing for a reason that begins so", default=""),
+    Arg(("--run",), help="Only what came to nothing in this run (DAG/run id)", default=""),
+    Arg(("--since",), help="Only what came to nothing from this time on (ISO 8601, UTC)", default=""),
+    Arg(("--until",), help="Only what came to nothing up to this time", default=""),
+)
+_ONE_FLOW = Arg(("--flow",), help="Only this flow of the ledger; every flow if not given")
 _JSON = Arg(("--json",), help="Print JSON", action="store_true")
 _SILENT = Arg(
     ("--silent-hours",), help="Hours without a delivery, while tickets change, to warn of", type=float, default=6
@@ -51,6 +63,10 @@ def get_commands() -> list[GroupCommand]:
         _command("columns", "List the QAD fields and columns that a mapping file may name", columns, _FLOW),
         _command("new-key", "Print a new vault key", new_key),
         _command("rotate-keys", "Seal every kept secret with the newest key", rotate_keys),
+        _command("story", "Tell all that is known of one key", cli_records.story, _KEY, _ONE_FLOW, _JSON),
+        _command("forget", "Forget a customer or contact for good", cli_records.forget, _KEY, _ONE_FLOW, _KIND, _YES),
+        _command("replay", "Decide again what came to nothing", cli_records.replay, _SOME_KEY, _ONE_FLOW, *_CHOSEN),
+        _command("why", "Why records are not in Zendesk", cli_records.why, _ANY_KEY, _ONE_FLOW, _JSON),
     )
     return [GroupCommand(name="qadzd", help="Sync QAD accounts and Zendesk tickets", subcommands=commands)]
 

@@ -136,6 +136,7 @@ async def open_ledger_async() -> Ledger:
 def _ledger_at(url: str) -> Ledger:
     """FixFirst for SQLite where tasks may run on more than one machine."""
     ledger = Ledger(url)
+    ledger.vault = vault
     executor = conf.get("core", "executor")
     if ledger.is_sqlite and executor != "LocalExecutor":
         raise FixFirst(

@@ -18,7 +18,9 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Keeps QAD accounts aligned into Zendesk, and ties Zendesk tickets to QAD customers.",
         "connection-types": [_qad(), _zendesk()],
         "hooks": _modules("QAD", "hooks.qad") + _modules("Zendesk Support", "hooks.zendesk"),
-        "operators": _modules("QAD to Zendesk", "operators.accounts", "operators.tickets", "operators.onboard"),
+        "operators": _modules(
+            "QAD to Zendesk", "operators.accounts", "operators.tickets", "operators.onboard", "operators.audit"
+        ),
         "sensors": _modules("Zendesk Support", "sensors.zendesk"),
         "triggers": _modules("Zendesk Support", "triggers.zendesk", "triggers.zendesk_jobs"),
         "config": {"qadzd": {"description": "QAD to Zendesk sync.", "options": _options()}},
@@ -104,6 +106,10 @@ def _options() -> dict[str, Any]:
         "freshness_seconds": _option("How old or new a webhook's timestamp may be.", "300"),
         "brake_share": _option("Which share of linked records one plan may update.", "0.3"),
         "brake_floor": _option("How many updates a plan may always have.", "50"),
+        "maintain_schedule": _option("When the ledger lets go of what is old (cron).", "30 3 * * *"),
+        "keep_inbox_days": _option("How long webhook deliveries that were drained or set aside are kept.", "30"),
+        "keep_audit_days": _option("How long the audit is kept; the first and last entry of a link stay.", "400"),
+        "keep_changes_days": _option("How long changes that are over are kept, with their plans.", "90"),
         "wait_in_place_seconds": _option("How long apply waits for jobs before it defers.", "15"),
     }
 

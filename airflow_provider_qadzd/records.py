@@ -26,6 +26,9 @@ OUTCOMES = (
 )  # fmt: skip
 """The one vocabulary of what became of a record. `shared_with`, `set_aside` and `postponed` carry a detail."""
 
+FAILED = ("set_aside", "failed", "failed_retryable")
+"""Outcomes of a record that came to nothing."""
+
 
 def fold(text: str) -> str:
     """`text` as names, emails and keys are compared: NFC, stripped, lower case.

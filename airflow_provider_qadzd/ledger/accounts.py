@@ -22,6 +22,7 @@ from airflow_provider_qadzd.ledger.differences import (
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, qad_record, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, upsert
+from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
 from airflow_provider_qadzd.records import Kind, Wanted, digest, fold
 
 __all__ = [
@@ -72,6 +73,15 @@ def save_page(
 ) -> None:  # fmt: skip
     """One page of a read, in one transaction: payloads by key, and (contact, customer) pairs."""
     with ledger.writing() as tx:
+        read, marks = len(payloads), marks_in(tx)
+        if marks:
+            payloads = [(key, row) for key, row in payloads if not _forgotten(marks, source_id, kind, key, row)]
+            kept = {key for key, _ in payloads}
+            contact_of = [
+                (contact, customer)
+                for contact, customer in contact_of
+                if contact in kept and not marks.has_key(source_id, "customer", customer)
+            ]
         known = _known_records(tx, source_id, kind, [key for key, _ in payloads])
         merged: dict[str, dict[str, Any]] = {}
         for key, payload in payloads:
@@ -90,9 +100,11 @@ def save_page(
             for contact, customer in contact_of
         }  # fmt: skip
         upsert(tx, qad_contact_of, pairs.values())
-        tx.execute(
-            update(qad_read).where(qad_read.c.read_id == read_id).values(row_count=qad_read.c.row_count + len(payloads))
-        )
+        tx.execute(update(qad_read).where(qad_read.c.read_id == read_id).values(row_count=qad_read.c.row_count + read))
+
+
+def _forgotten(marks: Marks, source_id: int, kind: str, key: str, payload: Mapping[str, Any]) -> bool:
+    return marks.has_key(source_id, kind, key) or marks.has_email(kind, str(payload.get("email") or ""))
 
 
 def _known_records(tx: Connection, source_id: int, kind: str, keys: list[str]) -> dict[str, dict[str, Any]]:
@@ -158,6 +170,7 @@ def records_to_map(
 def save_wanted(ledger: Ledger, flow: Flow, rows: Iterable[tuple[Wanted, str]]) -> None:
     """Wanted records with the digest of the payload each was made from. What last became of them stays."""
     with ledger.writing() as tx:
+        marks = marks_in(tx)
         upsert(
             tx, wanted,
             (
@@ -168,6 +181,7 @@ def save_wanted(ledger: Ledger, flow: Flow, rows: Iterable[tuple[Wanted, str]]) 
                     "email_rank": w.rank, "aside": w.aside, "owners": dict(w.owners),
                 }
                 for w, made_from in rows
+                if not marks.has_key(flow.source_id, READ_FROM[w.kind], w.key)
             ),
         )  # fmt: skip
 
@@ -184,7 +198,12 @@ def note_mapping(ledger: Ledger, flow: Flow, mapping_digest: str) -> None:
 
 
 def save_mirror(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Observed records; a row gives way only to one that is not older, by Zendesk's time and then by ours."""
+    """Observed records; a row gives way only to one that is not older, by Zendesk's time and then by ours.
+
+    Who was forgotten is not stored.
+    """
+    marks = marks_in(tx)
+    rows = [row for row in rows if not marks.has_record(row["account_id"], row["kind"], row)]
     upsert(tx, mirror, rows, unless_older=["updated_at", "observed_epoch"])
 
 

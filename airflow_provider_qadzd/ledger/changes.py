@@ -18,7 +18,8 @@ from airflow_provider_qadzd.ledger.applying import ApplierLease, prolong
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, is_open, link, plan, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
-from airflow_provider_qadzd.records import Kind, fold
+from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
+from airflow_provider_qadzd.records import FAILED, Kind, fold
 
 Change = Row[Any]
 """A row of `change_item`."""
@@ -98,15 +99,23 @@ def add_planned(ledger: Ledger, flow: Flow, plan_id: int, rows: Sequence[Mapping
         "remember": {},
     }  # fmt: skip
     with ledger.writing() as tx:
+        marks = marks_in(tx)
+        rows = [row for row in rows if not _forgotten(marks, flow, row["kind"], row["record_key"])]
         # The unique index over open changes tells which records have one, whoever planned it.
         # In its order: two planners that take records in different orders deadlock on PostgreSQL.
         ordered = sorted(rows, key=lambda row: (row["kind"], row["target"]))
+        if not ordered:
+            return 0
         unless_open = insert_into(tx, change_item).on_conflict_do_nothing()
         # Counted, not returned: with RETURNING, psycopg takes a text of thousands of values apart for each batch.
         added = tx.execute(
             unless_open, [{**common, **row} for row in ordered], execution_options={"preserve_rowcount": True}
         )
         return int(added.rowcount)
+
+
+def _forgotten(marks: Marks, flow: Flow, kind: str, key: str) -> bool:
+    return marks.has_key(flow.source_id, READ_FROM[kind], key)
 
 
 # -- changes -----------------------------------------------------------------------------------------------------------
@@ -146,17 +155,25 @@ def in_flight(ledger: Ledger, flow: Flow, kind: Kind | None = None) -> list[Chan
 
 
 def set_aside_since(ledger: Ledger, flow: Flow, kind: Kind, since: str, *, reason: str) -> set[Attempt]:
-    """The writes of `kind` that were set aside since then for a reason that begins so, of the latest ones."""
+    """The writes of `kind` that were set aside since then for a reason that begins so, of the latest ones.
+
+    What a replay has released holds nothing back.
+    """
     c = change_item.c
     latest = (
-        select(c.record_key, c.other_key, c.operation, c.base, c.fingerprint, c.outcome, c.reason, c.ended_at)
+        select(
+            c.record_key, c.other_key, c.operation, c.base, c.fingerprint, c.outcome, c.reason, c.ended_at, c.released
+        )
         .where(c.flow_id == flow.flow_id, c.change_state == "done", c.kind == kind)
         .order_by(c.change_id.desc())
         .limit(_LATEST)
         .subquery()
     )
     asked = select(*list(latest.c)[:5]).where(
-        latest.c.outcome == "set_aside", latest.c.reason.startswith(reason), latest.c.ended_at > since
+        latest.c.outcome == "set_aside",
+        latest.c.reason.startswith(reason),
+        latest.c.ended_at > since,
+        latest.c.released.is_(False),
     )
     with ledger.reading() as tx:
         return {(row[0], row[1], row[2], row[3], row[4]) for row in tx.execute(asked)}
@@ -291,6 +308,8 @@ def settle(tx: Connection, ledger: Ledger, flow: Flow, ended: Sequence[Ended], r
     A Zendesk id that another key is linked to stays with that key; this one is set aside, naming it.
     """
     now = ledger.now()
+    marks = marks_in(tx)
+    ended = [one for one in ended if not _forgotten(marks, flow, one.kind, one.key)]
     before = _remembered(tx, flow, ended)
     ended = _one_key_an_id(tx, flow, ended)
     over = [
@@ -346,7 +365,9 @@ def _one_key_an_id(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> list[E
 
 def _is_news(one: Ended, before: Any) -> bool:
     told = ("", "") if before is None else (before.last_outcome, before.last_detail)
-    return one.outcome != "unchanged" and (one.change_id is not None or told != (one.outcome, one.detail))
+    if one.outcome == "unchanged":
+        return told[0] in FAILED  # what kept it out is over
+    return one.change_id is not None or told != (one.outcome, one.detail)
 
 
 def _link(flow: Flow, one: Ended, before: Any, now: str) -> dict[str, Any]:

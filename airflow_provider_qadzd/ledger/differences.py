@@ -30,7 +30,7 @@ from sqlalchemy import (
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, is_open, link, mirror, qad_contact_of, qad_read, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks
-from airflow_provider_qadzd.records import Candidate, Held, Kind
+from airflow_provider_qadzd.records import FAILED, Candidate, Held, Kind
 
 PAGE = 1000
 _KEYS = 20_000
@@ -68,12 +68,16 @@ def candidates(ledger: Ledger, flow: Flow, kind: Kind, keys: Sequence[str] | Non
 
 
 def _keys_that_differ(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[Sequence[str]]:
-    """Pages of keys: not linked, not in the mirror or gone, wanted otherwise than written, or changed by hand."""
+    """Pages of keys: not linked, not in the mirror or gone, wanted otherwise than written, or changed by hand.
+
+    Also what came to nothing the last time: what kept it out may be over although nothing differs.
+    """
     ledger.take_stock(wanted, link, mirror, qad_contact_of, change_item)
     linked, current = link.alias("linked"), mirror.alias("current")
     differs = or_(
         linked.c.record_key.is_(None), current.c.zendesk_id.is_(None), current.c.active.is_(False),
         wanted.c.fingerprint != linked.c.fingerprint, current.c.digest != linked.c.current_digest,
+        wanted.c.last_outcome.in_(FAILED),
     )  # fmt: skip
     asked = (
         select(wanted.c.record_key)

@@ -240,10 +240,12 @@ change_item = _table(
     Column("sent_epoch", Double),
     Column("ended_at", String),
     _required("run", String, server_default=""),
+    _required("released", Boolean, server_default=text("false")),  # a replay lifted what this refusal holds back
     Index("qadzd_change_item_one_open", "account_id", "kind", "target", unique=True, **_where("change_state<>'done'")),
     Index(None, "flow_id", "change_state", "kind", "change_id"),
     Index(None, "plan_id", "change_id"),
     Index("qadzd_change_item_open_of_record", "flow_id", "kind", "record_key", **_where("change_state<>'done'")),
+    Index("qadzd_change_item_of_record", "flow_id", "kind", "record_key"),
 )
 
 applier = _table(
@@ -272,7 +274,7 @@ audit_entry = _table(
 
 inbox = _table(
     "inbox",
-    "Each accepted webhook delivery. `body` goes once it is drained.",
+    "Each accepted webhook delivery. `body` goes once it is drained, not while set aside.",
     Column("delivery_id", Id, primary_key=True),
     _required("account_id", Id),
     Column("payload_id", Key),
@@ -418,6 +420,13 @@ rate_budget = _table(
     _required("limit_calls", Integer),
     _required("spent", JSON),
     _required("blocked_until", Double),
+)
+
+tombstone = _table(
+    "tombstone",
+    "Who was forgotten, as HMACs over key, email and ids: whatever bears one of these is not stored again.",
+    _part("mark"),
+    _required("forgotten_at", String),
 )
 
 

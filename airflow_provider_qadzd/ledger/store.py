@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import sqlite3
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.exc import DisconnectionError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -49,6 +51,8 @@ class Ledger:
         A SQLite writer waits 30 seconds for another one, or as many as the URL's `timeout` says.
         """
         self.clock: Clock = clock or SystemClock()
+        self.vault: Callable[[], Any] | None = None
+        """Opens the keys with which it is told who was forgotten; whoever stores rows of people sets it."""
         self.engine = _engine(url)
         # Closed when nobody holds the ledger any more: an interpreter that finds them open later warns about it.
         weakref.finalize(self, self.engine.dispose)
@@ -60,14 +64,17 @@ class Ledger:
 
         Raises TryLater when the database is locked or away.
         """
-        with _outages_told(), self.engine.connect().execution_options(qadzd_writes=True) as tx, tx.begin():
+        with _outages_told(), self._connect(qadzd_writes=True) as tx, tx.begin():
             yield tx
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads. Raises TryLater when the database is locked or away."""
-        with _outages_told(), self.engine.connect() as tx, tx.begin():
+        with _outages_told(), self._connect() as tx, tx.begin():
             yield tx
+
+    def _connect(self, **options: Any) -> Connection:
+        return self.engine.connect().execution_options(qadzd_ledger=self, **options)
 
     def now(self) -> str:
         """The clock's time as the ledger writes it."""
@@ -130,6 +137,25 @@ class Ledger:
             with self.writing() as tx:
                 tx.execute(text(f"ANALYZE {', '.join(table.name for table in tables)}"))
 
+    def compact(self) -> bool:
+        """Write over whatever was deleted, so that nothing of it is left in the database's file.
+
+        False if that has to be done again, because somebody is using the ledger at this moment.
+        """
+        with contextlib.closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            if not self.is_sqlite:
+                connection.driver_connection.autocommit = True  # type: ignore[union-attr]
+                cursor.execute("VACUUM")
+                connection.driver_connection.autocommit = False  # type: ignore[union-attr]
+                return True
+            try:
+                cursor.execute("VACUUM")
+                busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:
+                return False
+            return not busy
+
     @contextlib.contextmanager
     def _migration_lock(self) -> Iterator[None]:
         if self.is_sqlite:
@@ -143,6 +169,14 @@ class Ledger:
                 yield
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": _MIGRATION_LOCK})
+
+
+def ledger_of(tx: Connection) -> Ledger:
+    """The ledger that a transaction of `writing` or `reading` belongs to."""
+    found = tx.get_execution_options()["qadzd_ledger"]
+    if not isinstance(found, Ledger):
+        raise TypeError("not a transaction of a ledger")
+    return found
 
 
 def iso(epoch: float) -> str:
@@ -160,7 +194,7 @@ def epoch_of(iso_text: str) -> float:
 
 def insert_into(tx: Connection, table: Table) -> Any:
     """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`, which both databases spell alike."""
-    return (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(table)
+    return (postgresql if tx.dialect.name == "postgresql" else sqlite_dialect).insert(table)
 
 
 def upsert(

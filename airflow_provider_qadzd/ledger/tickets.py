@@ -24,6 +24,7 @@ from airflow_provider_qadzd.ledger.schema import (
     ticket_history,
 )
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
+from airflow_provider_qadzd.ledger.tombstones import Marks, marks_in
 from airflow_provider_qadzd.records import Owner
 
 EventRow = Row[Any]
@@ -76,11 +77,13 @@ def told_of(tx: Connection, account_id: int, ticket_ids: Sequence[int]) -> set[i
 
 
 def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: str, reason: str = "") -> None:
-    """These deliveries are drained or set aside: nothing of their bodies is kept."""
+    """These deliveries are drained, and nothing of their bodies is kept; or set aside, and may be read again."""
     tx.execute(
         update(inbox)
         .where(inbox.c.delivery_id.in_(list(ids)))
-        .values(inbox_state=state, reason=reason, body=None, drained_at=ledger.now())
+        .values(
+            inbox_state=state, reason=reason, drained_at=ledger.now(), **({} if state == "aside" else {"body": None})
+        )
     )
 
 
@@ -145,6 +148,36 @@ def tickets_to_match(tx: Connection, account_id: int, after: int) -> dict[int, M
     return {row.ticket_id: row._asdict() for row in page}
 
 
+REDACTED: Mapping[str, Any] = {"subject": "", "external_id": "", "tags": [], "custom_fields": []}
+"""What a ticket of somebody forgotten is stored with."""
+
+
+def without_forgotten(
+    tx: Connection, account_id: int, rows: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:  # fmt: skip
+    """These rows; those whose requester or organization was forgotten say no more than that there is such a ticket."""
+    marks, kept = marks_in(tx), list[Mapping[str, Any]]()
+    if not marks:
+        return list(rows)
+    about: set[int] = set()
+    for row in rows:
+        if _is_forgotten(marks, account_id, row):
+            about.add(row["ticket_id"])
+            kept.append({**row, **REDACTED})
+        else:
+            kept.append(row)
+    for some in chunks(sorted(about), _IDS):
+        its = (ticket_history.c.account_id == account_id, ticket_history.c.ticket_id.in_(some))
+        tx.execute(update(ticket_history).where(*its).values(children=[]))
+    return kept
+
+
+def _is_forgotten(marks: Marks, account_id: int, row: Mapping[str, Any]) -> bool:
+    return marks.has_zendesk_id(account_id, "user", row["requester_id"]) or marks.has_zendesk_id(
+        account_id, "organization", row["organization_id"]
+    )
+
+
 def write_tickets(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace these tickets' rows."""
     upsert(tx, ticket, ({"account_id": account_id, **row} for row in rows))
@@ -204,8 +237,19 @@ def add_events(tx: Connection, ledger: Ledger, account_id: int, events: Sequence
 
 
 def store_history(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Zendesk's own events of tickets, by their ids."""
+    """Zendesk's own events of tickets, by their ids; of the forgotten's tickets only that there were some."""
     unique = {row["event_id"]: {"account_id": account_id, **row} for row in rows}
+    marks = marks_in(tx)
+    if marks:
+        about = {
+            ticket_id
+            for some in chunks(sorted({row["ticket_id"] for row in unique.values()}), _IDS)
+            for ticket_id, row in known_tickets(tx, account_id, some).items()
+            if _is_forgotten(marks, account_id, row)
+        }
+        for row in unique.values():
+            if row["ticket_id"] in about or marks.has_zendesk_id(account_id, "user", row["updater_id"]):
+                row["children"] = []
     upsert(tx, ticket_history, unique.values())
 
 

@@ -15,7 +15,7 @@ from airflow_provider_qadzd.ledger import Ledger, Transaction, changes, exports,
 from airflow_provider_qadzd.ledger.store import epoch_of
 from airflow_provider_qadzd.sync.match import Match, match
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
-from airflow_provider_qadzd.zendesk.webhook import Delivery
+from airflow_provider_qadzd.zendesk.webhook import Delivery, read_again
 from airflow_provider_qadzd.zendesk.wire import NotFound
 
 _FETCH = 100
@@ -66,8 +66,11 @@ def drain(ledger: Ledger, account_id: int, client: ZendeskClient, done: Drained 
 def _drain_batch(
     ledger: Ledger, account_id: int, client: ZendeskClient, pending: Sequence[tickets.DeliveryRow], done: Drained
 ) -> None:
-    readable = [row for row in pending if row.ticket_id is not None]
-    poison = [row.delivery_id for row in pending if row.ticket_id is None]
+    read = [(row, *_about(row)) for row in pending]
+    readable = [
+        _Told(row.delivery_id, ticket, kind, row.occurred_at) for row, ticket, kind in read if ticket is not None
+    ]
+    poison = [row.delivery_id for row, ticket, _ in read if ticket is None]
     now = ledger.clock.time()  # before asking: of two fetches of one version, the one asked for later is newer
     fetched, gone = _fetch(client, sorted({row.ticket_id for row in readable}))
     with ledger.writing() as tx:
@@ -86,6 +89,24 @@ def _drain_batch(
     done.aside += len(poison)
     done.moved += len(stored.moved)
     done.gone += len(gone)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A readable delivery: which ticket, and what became of it."""
+
+    delivery_id: int
+    ticket_id: int
+    kind: str
+    occurred_at: str
+
+
+def _about(row: tickets.DeliveryRow) -> tuple[int | None, str]:
+    """The ticket and kind of a delivery. One that was set aside and opened again may be readable by now."""
+    if row.ticket_id is not None or row.body is None:
+        return row.ticket_id, row.kind
+    again = read_again(row.body)
+    return (None, row.kind) if again is None else (again.ticket_id, again.kind)
 
 
 def _fetch(client: ZendeskClient, ids: Sequence[int]) -> tuple[list[Mapping[str, Any]], set[int]]:
@@ -141,7 +162,7 @@ class Stored:
 def store_tickets(tx: Transaction, ledger: Ledger, account_id: int, rows: Sequence[Mapping[str, Any]]) -> Stored:
     """Replace what is older than `rows`, match each to its customer, and audit where a customer moved."""
     newest: dict[int, Mapping[str, Any]] = {}
-    for row in rows:
+    for row in tickets.without_forgotten(tx, account_id, rows):
         seen = newest.get(row["ticket_id"])
         if seen is None or _version(row) >= _version(seen):
             newest[row["ticket_id"]] = row

@@ -30,6 +30,8 @@ NAMES = {
     "qadzd_ticket_history",
     "qadzd_ticket_events",
     "qadzd_onboard",
+    "qadzd_replay",
+    "qadzd_maintain",
 }
 
 

@@ -67,6 +67,7 @@ class World:
         self.hand_made = 0
         self.rules = RULES
         self.vault = Vault([KEY])
+        ledger.vault = lambda: self.vault
         self.account = identity.account_at(ledger, sandbox.url)
         self.qad_url = f"{sandbox.url}/clouderp"
         source_id = identity.source_id_of(ledger, self.qad_url, ())

@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("sent_epoch", sa.Double(), nullable=True),
         sa.Column("ended_at", sa.String(), nullable=True),
         sa.Column("run", sa.String(), server_default="", nullable=False),
+        sa.Column("released", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.PrimaryKeyConstraint("change_id", name=op.f("pk_qadzd_change_item")),
         comment="One intended write, from plan to outcome: drafted, planned, sent (job_id once known), unknown, done.",
     )
@@ -98,6 +99,7 @@ def upgrade() -> None:
         ["flow_id", "change_state", "kind", "change_id"],
         unique=False,
     )
+    op.create_index("qadzd_change_item_of_record", "qadzd_change_item", ["flow_id", "kind", "record_key"], unique=False)
     op.create_index(
         "qadzd_change_item_open_of_record",
         "qadzd_change_item",
@@ -232,7 +234,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
         sa.Column("drained_at", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("delivery_id", name=op.f("pk_qadzd_inbox")),
-        comment="Each accepted webhook delivery. `body` goes once it is drained.",
+        comment="Each accepted webhook delivery. `body` goes once it is drained, not while set aside.",
     )
     op.create_index(
         op.f("qadzd_inbox_account_id_inbox_state_delivery_id"),
@@ -569,6 +571,18 @@ def upgrade() -> None:
         "qadzd_ticket_history",
         ["account_id", "ticket_id"],
         unique=False,
+    )
+    op.create_table(
+        "qadzd_tombstone",
+        sa.Column(
+            "mark",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("forgotten_at", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("mark", name=op.f("pk_qadzd_tombstone")),
+        comment="Who was forgotten, as HMACs over key, email and ids: whatever bears one of these is not stored again.",
     )
     op.create_table(
         "qadzd_wanted",
