@@ -25,6 +25,9 @@ Change = Row[Any]
 Attempt = tuple[str, str, str, str, str]
 """A write by what it would do: record key, other key, operation, base, fingerprint."""
 
+_NOT_AS_WANTED = ("set_aside", "shared_with", "postponed", "failed_retryable", "failed", "unknown")
+"""Last outcomes after which it is news that a record needs no change."""
+
 _LATEST = 20_000
 
 _IDS = 500
@@ -300,7 +303,9 @@ def _one_key_an_id(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> list[E
 
 def _is_news(one: Ended, before: Any) -> bool:
     told = ("", "") if before is None else (before.last_outcome, before.last_detail)
-    return one.outcome != "unchanged" and (one.change_id is not None or told != (one.outcome, one.detail))
+    if one.outcome == "unchanged":
+        return told[0] in _NOT_AS_WANTED
+    return one.change_id is not None or told != (one.outcome, one.detail)
 
 
 def _link(flow: Flow, one: Ended, before: Any, now: str) -> dict[str, Any]:

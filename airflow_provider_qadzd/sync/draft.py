@@ -76,7 +76,7 @@ def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake,
     planned += _draft_pairs(ledger, flow, plan_id, counts, hashes, run)
     for wanted_kind, total in accounts.wanted_count(ledger, flow).items():
         by = counts[wanted_kind]
-        by["unchanged"] = total - by.total()
+        by["unchanged"] += total - by.total()
     plan = Plan(plan_id, digest(hashes), {kind: dict(by) for kind, by in counts.items()}, planned)
     changes.end_plan(ledger, plan_id, plan.plan_hash, plan.counts)
     try:

@@ -59,7 +59,18 @@ class Hands:
         with self.state.lock:
             store = self.state.qad
             row = store.customers.get(code) or Customer(
-                code, "New customer", f"BR-{code}", "NEW", "1 Mill Lane", "Leeds", "LS1 4AP", "GBR", "", None, "OEM", 0.0
+                code,
+                "New customer",
+                f"BR-{code}",
+                "NEW",
+                "1 Mill Lane",
+                "Leeds",
+                "LS1 4AP",
+                "GBR",
+                "",
+                None,
+                "OEM",
+                0.0,
             )
             row.modified = self.state.now
             for name, value in values.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -146,7 +147,11 @@ class AccountsMachine(RuleBasedStateMachine):
     @rule(pick=PICK, name=NAME, twin=st.booleans())
     def qad_makes_a_customer(self, pick: int, name: str, twin: bool) -> None:
         code = self.code(pick)
-        new = (code.lower() if code != code.lower() else code.upper()) if twin else f"C0000{len(self.state.qad.customers) + 400}"
+        new = (
+            (code.lower() if code != code.lower() else code.upper())
+            if twin
+            else f"C0000{len(self.state.qad.customers) + 400}"
+        )
         self.hands.customer(new, name=name)
 
     @rule(pick=PICK, email=MAIL, primary=st.booleans())
@@ -162,7 +167,12 @@ class AccountsMachine(RuleBasedStateMachine):
         codes = list(dict.fromkeys(self.code(home) for home in homes))
         self.hands.contact(self.contact_id(pick), customers=codes)
 
-    @rule(homes=st.lists(PICK, min_size=1, max_size=2), email=MAIL, primary=st.booleans(), count=st.sampled_from([1, 1, 5]))
+    @rule(
+        homes=st.lists(PICK, min_size=1, max_size=2),
+        email=MAIL,
+        primary=st.booleans(),
+        count=st.sampled_from([1, 1, 5]),
+    )
     def qad_makes_contacts(self, homes: list[int], email: str, primary: bool, count: int) -> None:
         codes = list(dict.fromkeys(self.code(home) for home in homes))
         for number in range(count):
@@ -184,7 +194,9 @@ class AccountsMachine(RuleBasedStateMachine):
     def users(self, *, staff: bool = False) -> list[Any]:
         admin = self.state.zendesk.admin_id
         return [
-            row for row in self.state.zendesk.users if row.active and row.id != admin and (staff or row.role == "end-user")
+            row
+            for row in self.state.zendesk.users
+            if row.active and row.id != admin and (staff or row.role == "end-user")
         ]
 
     def may(self, edit: str, kind: str, zendesk_id: int) -> bool:
@@ -243,7 +255,9 @@ class AccountsMachine(RuleBasedStateMachine):
         self.faulty = True
         self.world.fault(call, **how, skip=skip, times=times)
 
-    @rule(job=st.sampled_from(JOBS), call=st.sampled_from(["* */*_many", "POST */create_many"]), times=st.integers(1, 3))
+    @rule(
+        job=st.sampled_from(JOBS), call=st.sampled_from(["* */*_many", "POST */create_many"]), times=st.integers(1, 3)
+    )
     def jobs_go_wrong(self, job: dict[str, Any], call: str, times: int) -> None:
         self.world.fault(call, action="job", job=job, times=times)
 
@@ -282,8 +296,7 @@ class AccountsMachine(RuleBasedStateMachine):
                 raise
             return False
         except Killed:
-            if self.seams._dead:
-                raise
+            self.stage.met["runs killed"] += 1
             return False
         return True
 
@@ -356,11 +369,15 @@ class AccountsMachine(RuleBasedStateMachine):
 
         def meanwhile() -> None:
             self.world.clock.sleep(seconds)
-            what = data.draw(st.sampled_from(["run", "run", "collect and plan", "organization", "user", "merge", "qad"]))
+            what = data.draw(
+                st.sampled_from(["run", "run", "collect and plan", "organization", "user", "merge", "qad"])
+            )
             if what == "run":
-                self.attempt(lambda: self.whole_run(other))
+                with self.world.another_process():
+                    self.attempt(lambda: self.whole_run(other))
             elif what == "collect and plan":
-                self.attempt(lambda: (self.world.collect(), self.world.plan()))
+                with self.world.another_process():
+                    self.attempt(lambda: (self.world.collect(), self.world.plan()))
             elif what == "organization":
                 self.an_organization_is_edited(
                     data.draw(PICK), data.draw(st.sampled_from(ORGANIZATION_EDITS)), data.draw(NAME)
@@ -383,6 +400,11 @@ class AccountsMachine(RuleBasedStateMachine):
     def clean_run(self) -> None:
         """Without faults, a few runs and a day later all that must hold holds, and one more run writes nothing."""
         self.broken = True
+        self.stage.met.update(
+            f"left {state}{' with a job' if job else ''}" for state, job in self.stage.sql(
+                "SELECT change_state, job_id <> '' FROM qadzd_change_item WHERE change_state <> 'done' GROUP BY 1, 2"
+            )
+        )  # fmt: skip
         self.world.sandbox.delete_control("faults")
         self.world.sandbox.post_control("limits", {"enabled": False})
         self.world.settings(job_delay=2)
@@ -390,7 +412,11 @@ class AccountsMachine(RuleBasedStateMachine):
         # Once a day, deleted organizations are looked for, and what Zendesk refused is tried again.
         self.world.clock.sleep(90_000)
         self.until_quiet()
-        Found(self.state, self.stage.ledger, self.hands, RULES.customer_page).check()
+        found = Found(self.state, self.stage.ledger, self.hands, RULES.customer_page)
+        found.check()
+        self.stage.met.update(
+            {f"{row['kind']} {row['last_outcome']} {row['last_detail'].split(' ')[0]}" for row in found.wanted.values()}
+        )
         self.faulty, self.broken, self.attempts = False, False, 0
         self.runs = {"a": Run(), "b": Run()}
 
@@ -409,7 +435,9 @@ class AccountsMachine(RuleBasedStateMachine):
         patiently(self.world, self.world.collect)
         patiently(self.world, self.world.mirror)
         plan = self.world.plan()
-        assert all(count >= 0 for by in plan.counts.values() for count in by.values()), plan.counts
+        for kind in ("organization", "user"):
+            wanted = self.stage.sql("SELECT count(*) FROM qadzd_wanted WHERE kind = ?", kind)[0][0]
+            assert sum(plan.counts[kind].values()) == wanted, f"{wanted} {kind}s, and {plan.counts}"
         self.world.apply_through(plan, f"clean {self.cleaned}")
         return self.state.stats.zendesk_writes
 
@@ -434,6 +462,8 @@ class Stage:
     def __init__(self, sandbox: Sandbox, folder: Path) -> None:
         self.sandbox, self.folder = sandbox, folder
         self.examples = self.steps = self.worlds = 0
+        self.met: Counter[str] = Counter()
+        """What clean runs found: changes left open by state, outcomes and reasons, killed runs."""
         self.beginnings = {synced: self._beginning(synced) for synced in (False, True)}
         self.ledger: sqlite3.Connection
 
