@@ -19,13 +19,16 @@ from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, is_open, link, plan, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
-from airflow_provider_qadzd.records import FAILED, Kind, fold
+from airflow_provider_qadzd.records import Kind, fold
 
 Change = Row[Any]
 """A row of `change_item`."""
 
 Attempt = tuple[str, str, str, str, str]
 """A write by what it would do: record key, other key, operation, base, fingerprint."""
+
+_NOT_AS_WANTED = ("set_aside", "shared_with", "postponed", "failed_retryable", "failed", "unknown")
+"""Last outcomes after which it is news that a record needs no change."""
 
 _LATEST = 20_000
 
@@ -366,7 +369,7 @@ def _one_key_an_id(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> list[E
 def _is_news(one: Ended, before: Any) -> bool:
     told = ("", "") if before is None else (before.last_outcome, before.last_detail)
     if one.outcome == "unchanged":
-        return told[0] in FAILED  # what kept it out is over
+        return told[0] in _NOT_AS_WANTED  # what kept it out is over
     return one.change_id is not None or told != (one.outcome, one.detail)
 
 

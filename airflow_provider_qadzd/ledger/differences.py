@@ -70,7 +70,8 @@ def candidates(ledger: Ledger, flow: Flow, kind: Kind, keys: Sequence[str] | Non
 def _keys_that_differ(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[Sequence[str]]:
     """Pages of keys: not linked, not in the mirror or gone, wanted otherwise than written, or changed by hand.
 
-    Also what came to nothing the last time: what kept it out may be over although nothing differs.
+    Also what came to nothing the last time: what kept it out may be over although nothing differs. And
+    organizations whose plain name has become free.
     """
     ledger.take_stock(wanted, link, mirror, qad_contact_of, change_item)
     linked, current = link.alias("linked"), mirror.alias("current")
@@ -79,6 +80,8 @@ def _keys_that_differ(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[Sequen
         wanted.c.fingerprint != linked.c.fingerprint, current.c.digest != linked.c.current_digest,
         wanted.c.last_outcome.in_(FAILED),
     )  # fmt: skip
+    if kind == "organization":
+        differs = or_(differs, and_(current.c.name_folded != wanted.c.name_folded, ~_name_is_held(flow)))
     asked = (
         select(wanted.c.record_key)
         .select_from(_with_current(flow, kind, linked, current))
@@ -101,6 +104,13 @@ def _with_current(flow: Flow, kind: Kind, linked: FromClause, current: FromClaus
     its_link = _is_link(linked, flow, kind, wanted.c.record_key)
     its_record = and_(_in_mirror(current, flow, kind), current.c.zendesk_id == linked.c.zendesk_id)
     return wanted.outerjoin(linked, its_link).outerjoin(current, its_record)
+
+
+def _name_is_held(flow: Flow) -> ColumnElement[bool]:
+    holder = mirror.alias("name_holder")
+    return exists().where(
+        _in_mirror(holder, flow, "organization"), holder.c.active, holder.c.name_folded == wanted.c.name_folded
+    )
 
 
 def _is_link(linked: FromClause, flow: Flow, kind: Kind, key: ColumnElement[Any]) -> ColumnElement[bool]:

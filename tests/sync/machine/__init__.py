@@ -1,0 +1,9 @@
+"""The journey out, tried by a machine: what people, QAD, Zendesk and fate may do, in any order.
+
+    hands       edits in QAD and in Zendesk, as people make them
+    seams       where a run can be killed, or overtaken: after each commit, around each call
+    invariants  what must hold after a clean run, read from the sandbox and the ledger's tables themselves
+    rules       the state machine
+
+`python -m tests.sync.machine EXAMPLES [STEPS] [SEED]` runs it for long.
+"""
