@@ -99,7 +99,8 @@ def ledger_status(_given: argparse.Namespace) -> None:
     from airflow_provider_qadzd.ledger.store import head_revision
 
     ledger = config.unopened_ledger()
-    print(f"{ledger.engine.url.render_as_string()}: revision {ledger.revision()}, needs {head_revision()}.")
+    where = ledger.engine.url.set(query={}).render_as_string()  # a query may hold passwords
+    print(f"{where}: revision {ledger.revision()}, needs {head_revision()}.")
 
 
 def receiver(given: argparse.Namespace) -> None:

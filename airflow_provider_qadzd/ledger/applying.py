@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
-from airflow_provider_qadzd.errors import TryLater
+from airflow_provider_qadzd.errors import Facts, TryLater
 from airflow_provider_qadzd.ledger.schema import applier
 from airflow_provider_qadzd.ledger.store import Ledger, insert_into
+
+BUSY = "ApplierBusy"
+"""`Facts.code` while another run applies: nothing is wrong, and waiting helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ def take_applier(ledger: Ledger, account_id: int, owner: str, seconds: float) ->
             raise TryLater(
                 f"Another run ({held.owner}) is applying changes to this Zendesk account.",
                 wait=max(1.0, min(60.0, held.lease_until - now)),
+                facts=Facts(code=BUSY),
             )
     return ApplierLease(account_id, owner, int(taken), seconds)
 

@@ -139,7 +139,9 @@ def planned(ledger: Ledger, flow: Flow, kind: Kind, most: Sequence[int], after: 
         c.flow_id == flow.flow_id, c.kind == kind, c.change_state == "planned", c.change_id > after
     )  # fmt: skip
     with ledger.reading() as tx:
-        first = tx.execute(select(change_item).where(open_of_kind).order_by(c.change_id).limit(1)).one_or_none()
+        # What went wrong before goes last: it may go wrong again, and stop the run.
+        oldest = select(change_item).where(open_of_kind).order_by(c.attempts, c.change_id).limit(1)
+        first = tx.execute(oldest).one_or_none()
         if first is None:
             return []
         tried = c.attempts >= SINGLY if first.attempts >= SINGLY else c.attempts == first.attempts
@@ -200,6 +202,15 @@ def last_outcome(ledger: Ledger, flow: Flow, change: Change) -> str:
     )
     with ledger.reading() as tx:
         return str(tx.execute(asked).scalar_one())
+
+
+def given_up(ledger: Ledger, flow: Flow, change: Change, why: str) -> Ended:
+    """The outcome of a change that was tried often enough: put off to the next plan, and the next time set aside."""
+    before = last_outcome(ledger, flow, change)
+    return Ended(
+        change.kind, change.record_key, "set_aside" if before == "failed_retryable" else "failed_retryable", why,
+        change_id=change.change_id,
+    )  # fmt: skip
 
 
 def mark_sent(

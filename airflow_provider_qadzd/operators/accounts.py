@@ -9,10 +9,11 @@ from typing import Any, cast, get_args
 from airflow.sdk import Asset
 
 from airflow_provider_qadzd import config
-from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.ledger import plans
+from airflow_provider_qadzd.ledger.applying import BUSY
 from airflow_provider_qadzd.operators.flow import FlowOperator, run_name
-from airflow_provider_qadzd.sync.apply import Applier, Done
+from airflow_provider_qadzd.sync.apply import Applier, Done, Waiting
 from airflow_provider_qadzd.sync.collect import collect
 from airflow_provider_qadzd.sync.draft import Mode, draft_plan
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
@@ -142,7 +143,7 @@ class AccountsApplyOperator(FlowOperator):
             bulk=flow.zendesk.bulk_import, mapping=flow.rules.mapping, writes=writes,
         )  # fmt: skip
         patience = time.monotonic() + config.number("wait_in_place_seconds")
-        while not isinstance(state := applier.step(), Done):
+        while not isinstance(state := self._step(applier), Done):
             wait = max(0.0, state.until - time.time())
             if time.monotonic() + wait > patience:
                 if not state.jobs:
@@ -160,3 +161,14 @@ class AccountsApplyOperator(FlowOperator):
             self.log.info("Zendesk took %s writes: %s.", report["zendesk_writes"], report["outcomes"])
         context["outlet_events"][accounts_asset(self.flow)].extra = report
         return report
+
+    def _step(self, applier: Applier) -> Waiting | Done:
+        """One step; while another run applies to the account, a deferral: its first load may take hours."""
+        try:
+            return applier.step()
+        except TryLater as busy:
+            if busy.facts.code != BUSY:
+                raise
+            self.log.info("%s", busy)
+            self.defer_until(time.time() + busy.wait, writes=applier.writes)
+            raise

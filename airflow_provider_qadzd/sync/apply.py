@@ -33,7 +33,7 @@ from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
 from airflow_provider_qadzd.sync.mirror import held, observe
 from airflow_provider_qadzd.sync.pairs import CHUNK, FEW, Pairs
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
-from airflow_provider_qadzd.sync.singly import HANDS, RecordKind, Sending, Singly, succeeded
+from airflow_provider_qadzd.sync.singly import HANDS, NO_ANSWER, TRIES, RecordKind, Sending, Singly, succeeded
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.pace import calls_used_up
 from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus
@@ -46,6 +46,8 @@ LEASE_SECONDS = 300.0
 """How long a silent run keeps others out; each send prolongs it."""
 LOST_AFTER = 900.0
 """Seconds after which a sent change without a job is asked about even while jobs of its kind are open."""
+STUCK_AFTER = 3600.0
+"""Seconds after which a job that has not ended is not waited for any more: its records are looked for."""
 MOST_JOBS = 25
 """Of our jobs at once: Zendesk runs 30 an account, and others have some too."""
 POLL_SECONDS = 2.0
@@ -128,18 +130,24 @@ class Applier:
             job = known.get(job_id)
             if job is None:
                 log.warning("Zendesk no longer knows job %s; looking for its %s records.", job_id, len(items))
-            if job is None or job.done:
-                self._read_back(items, job)
+            stuck = job is not None and not job.done and self._age(items) > STUCK_AFTER
+            if stuck:
+                log.warning("Job %s does not end; looking for its %s records.", job_id, len(items))
+            if job is None or job.done or stuck:
+                self._read_back(items, None if stuck else job)
         if lost and self._may_look(lost):
             self._read_back(lost, None)
 
     def _may_look(self, lost: Sequence[Item]) -> bool:
         """A lost request may still be a running job: look once none of its kind is open, or after a while."""
-        now = self.ledger.clock.time()
-        if all(now - (item.sent_epoch or 0) > LOST_AFTER for item in lost):
+        if self._age(lost) > LOST_AFTER:
             return True
         kinds = {item.kind for item in lost}
         return not any(kind in job.job_type.lower() for job in self.client.jobs.list_open() for kind in kinds)
+
+    def _age(self, items: Sequence[Item]) -> float:
+        """Seconds since the last of them was sent."""
+        return self.ledger.clock.time() - max(item.sent_epoch or 0.0 for item in items)
 
     def _read_back(self, items: Sequence[Item], job: JobStatus | None) -> None:
         for chunk in _hundreds(items):
@@ -180,7 +188,9 @@ class Applier:
             else:
                 there = candidate.current or candidate.by_external
             decision = decide(candidate)
-            if there is None:
+            if there is None and item.attempts >= TRIES:
+                ended.append(changes.given_up(self.ledger, self.flow, item, NO_ANSWER))
+            elif there is None:
                 again.append(item.change_id)
             elif there.zendesk_id in went_well:
                 ended.append(succeeded(item, there.zendesk_id, there.digest))
@@ -268,7 +278,10 @@ class Applier:
             changes.not_answered(self.ledger, ids, error)
             raise
         except FixFirst as error:
-            changes.plan_again(self.ledger, ids, "same")
+            spoilt = error.facts.status in (400, 413)
+            changes.plan_again(self.ledger, ids, "smaller" if spoilt else "same")
+            if spoilt:
+                return
             if error.facts.code != BULK_IMPORT_OFF:
                 raise
             log.info("Bulk user import is off in this Zendesk account; users are created one by one.")

@@ -112,7 +112,7 @@ def draft_plan(
     changes.end_plan(ledger, plan_id, plan.plan_hash, plan.counts)
     try:
         linked = accounts.linked_count(ledger, flow)
-        brake.check("updates", sum(by["updated"] for by in counts.values()), linked)
+        brake.check("updates", sum(by["updated"] + by["recreated"] for by in counts.values()), linked)
     except Exception as error:
         changes.supersede_planned(ledger, flow)
         plans.finish(ledger, plan_id, "stopped", stopped=error.what if isinstance(error, QadzdError) else "", **told)

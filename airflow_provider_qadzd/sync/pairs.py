@@ -27,6 +27,8 @@ CHUNK = 100
 FEW = 3
 """Up to this many changes go singly: a job costs a poll and a look as well."""
 
+_LOOKED_AT = 10
+
 REFUSED = "refused_by_zendesk"
 """How the detail begins of what is set aside because Zendesk refused it."""
 
@@ -97,7 +99,12 @@ class Pairs:
         if job and job.status == "completed" and len(rows) == len(items) and all(row.ok for row in rows):
             changes.end(self.ledger, self.flow, [_ended(item, "membership_added", linked=True) for item in items], run)
             return
-        made = {row.id for row in rows if row.ok}
+        for start in range(0, len(items), _LOOKED_AT):
+            self._look_for(items[start : start + _LOOKED_AT], job, run)
+
+    def _look_for(self, items: Sequence[Item], job: JobStatus | None, run: str) -> None:
+        """Each of a few by its user's own list, written down before the next few: the calls may be used up any time."""
+        made = {row.id for row in job.results if row.ok} if job else set()
         ended, again = [], []
         for item in items:
             found = self._present(item)

@@ -22,7 +22,7 @@ from airflow_provider_qadzd.records import Candidate, Flat
 from airflow_provider_qadzd.sync.draft import settled
 from airflow_provider_qadzd.sync.mapping import FieldMapping
 from airflow_provider_qadzd.sync.mirror import held, observe
-from airflow_provider_qadzd.sync.pairs import refusal
+from airflow_provider_qadzd.sync.pairs import REFUSED, refusal
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import MISSING_SCOPE, NotFound, Row
@@ -33,6 +33,9 @@ ROUNDS = 2
 """Calls of each hand on one intent: even if every one of them waits as long as it may, the lease outlasts them."""
 TRIES = 8
 """How often one change is decided anew after a refusal, at most: each time something new must have been learnt."""
+
+NO_ANSWER = f"{REFUSED} without an answer"
+"""Why a record is given up whose single call is never answered, and that is not there afterwards."""
 
 RecordKind = Literal["organization", "user"]
 
@@ -131,6 +134,9 @@ class Singly:
         if error.facts.status == 403 and error.facts.code != MISSING_SCOPE and self._is_admin():
             # https://developer.zendesk.com/api-reference/ticketing/users/users/: a shared user cannot be changed.
             self._end(kind, one.item, "set_aside", "forbidden_by_zendesk")
+            return None
+        if error.facts.status in (400, 413):
+            self._end(kind, one.item, "set_aside", f"{REFUSED} {error.facts.code or error.facts.status}")
             return None
         changes.plan_again(self.ledger, [one.item.change_id], "same")
         return error

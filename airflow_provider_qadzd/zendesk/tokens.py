@@ -103,7 +103,7 @@ class TokenSource:
             self._store.release(lease)
             raise
         # A late answer to somebody else may come in between: the consent given just now is newer still.
-        if not self._store.save(lease, token) and not self._store.save(self._lease(), token):
+        if not self._saved(lease, token) and not self._saved(self._lease(), token):
             raise _held_too_long()
         self._last = token
         return token
@@ -159,7 +159,17 @@ class TokenSource:
         except BaseException:
             self._store.release(lease)
             raise
-        return fresh if self._store.save(lease, fresh) else None
+        return fresh if self._saved(lease, fresh) else None
+
+    def _saved(self, lease: Lease, token: Token) -> bool:
+        """Store the token, trying as long as the lease lasts: it is the only one, Zendesk has ended the one before."""
+        while True:
+            try:
+                return self._store.save(lease, token)
+            except TryLater:
+                if self._clock.time() + self._pause > lease.until:
+                    raise
+                self._clock.sleep(self._pause)
 
     def _renewal(self, old: Token | None) -> dict[str, str]:
         if old and old.refresh and self._client.grant == "authorization_code":
@@ -177,9 +187,9 @@ class TokenSource:
             )  # fmt: skip
         except requests.RequestException as error:
             failure = unanswered(error, "POST", TOKENS, self._client.base_url)
-            raise (failure.error if isinstance(failure, Again) else failure) from None
+            raise _before_the_call(failure.error if isinstance(failure, Again) else failure) from None
         if answer.status_code not in (200, 201):
-            raise self._refusal(answer, now)
+            raise _before_the_call(self._refusal(answer, now))
         return self._token(answer, now, old)
 
     def _token(self, answer: requests.Response, now: float, old: Token | None) -> Token:
@@ -229,6 +239,13 @@ class TokenSource:
 
 
 _FACTS = Facts(system="zendesk", method="POST", path=TOKENS)
+
+
+def _before_the_call(error: Exception) -> Exception:
+    """The error of a token request: whatever became of that, the call that needs the token was never made."""
+    if isinstance(error, TryLater):
+        error.unanswered = False
+    return error
 
 
 def _later(now: float, seconds: object) -> float | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from airflow_provider_qadzd.errors import TryLater
+from airflow_provider_qadzd.errors import TryLater, UnsafePlan
+from airflow_provider_qadzd.ledger.schema import mirror
+from airflow_provider_qadzd.sync.plan import Brake
 from tests.sync.world import World
 
 
@@ -53,6 +56,14 @@ def test_an_organization_found_deleted_just_before_writing_is_recreated(synced: 
     assert synced.organizations()["C0000201"]["organization_fields"]["qad_city"] == "Elsewhere"
     synced.count_anew()
     assert (synced.sync()[0].changes, synced.writes()) == (0, 0)
+
+
+def test_organizations_that_all_seem_gone_are_not_all_recreated(synced: World) -> None:
+    """Recreating is under the brake as well: a list that comes back empty is no proof that everything was deleted."""
+    with synced.ledger.writing() as tx:
+        tx.execute(update(mirror).where(mirror.c.kind == "organization").values(active=False))
+    with pytest.raises(UnsafePlan):
+        synced.plan(brake=Brake(share=0.3, floor=5))
 
 
 def test_many_deleted_organizations_are_recreated_by_a_job(synced: World) -> None:

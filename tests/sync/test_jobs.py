@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.sync.apply import Waiting
 from airflow_provider_qadzd.sync.draft import Plan
-from airflow_provider_qadzd.sync.singly import HANDS
+from airflow_provider_qadzd.sync.singly import HANDS, NO_ANSWER
 from tests.sync.test_faults import whole
 from tests.sync.world import World
 
@@ -76,6 +76,53 @@ USUAL = {
     "detail_codes": True,
 }  # fmt: skip
 """The settings of a sandbox whose jobs go well."""
+
+
+def applied(world: World, plan: Plan) -> None:
+    """Apply, and again after each TryLater, with time enough for what was lost to be looked for."""
+    for _ in range(15):
+        try:
+            world.apply(plan)
+            return
+        except TryLater:
+            world.clock.sleep(1000)
+    raise AssertionError("apply is put off for ever")
+
+
+def test_a_record_that_is_never_answered_stops_nobody_for_ever(small: World) -> None:
+    """What Zendesk answers 500 again and again goes last, is put off, and is set aside when it happens again."""
+    plan = planned(small)
+    key = "C0000204"
+    small.fault("POST /api/v2/organizations*", status=500, contains=f'"{key}"', times=None)
+    applied(small, plan)
+    outcomes = small.outcomes()
+    assert outcomes.pop(("organization", key)) == ("failed_retryable", NO_ANSWER)
+    assert {outcome for outcome, _ in outcomes.values()} <= {"created", "adopted", "shared_with", "set_aside"}
+    small.clock.sleep(130)
+    applied(small, small.plan())
+    assert small.outcomes()["organization", key] == ("set_aside", NO_ANSWER)
+
+
+def test_a_row_that_zendesk_cannot_read_is_set_aside_alone(small: World) -> None:
+    """A 400 for a whole job is one row's: the job is cut smaller, and only that row is set aside."""
+    plan = planned(small)
+    small.fault(
+        "POST /api/v2/organizations*", status=400, body={"error": "BadRequest"}, contains='"C0000204"', times=None
+    )
+    small.apply_through(plan)
+    outcomes = small.outcomes()
+    assert outcomes["organization", "C0000204"] == ("set_aside", "refused_by_zendesk BadRequest")
+    assert outcomes["organization", "C0000205"][0] == "created"
+
+
+def test_a_job_that_never_ends_is_not_waited_for_for_ever(small: World) -> None:
+    """After an hour its records are looked for, and what is not there is tried anew."""
+    plan = planned(small, job_delay=10_000_000)
+    assert isinstance(small.applier(plan).step(), Waiting)
+    small.settings(job_delay=0)
+    small.clock.sleep(3700)
+    report = small.apply_through(plan)
+    assert report["outcomes"]["organization"]["created"] == 11
 
 
 def test_single_calls_go_out_by_several_hands(small: World) -> None:

@@ -81,6 +81,29 @@ def test_a_refresh_token_is_spent_once_and_rotated() -> None:
     assert (store.token.refresh, store.token.version) == ("ref-3", 3)
 
 
+class AwayFor(MemoryTokens):
+    """A store that is away for the next `away` tries to save."""
+
+    away = 0
+
+    def save(self, lease: Lease, token: Token) -> bool:
+        if self.away:
+            self.away -= 1
+            raise TryLater("the ledger is away")
+        return super().save(lease, token)
+
+
+def test_a_new_token_is_kept_although_the_store_is_away_for_a_while() -> None:
+    """The old refresh token is dead by then, so storing is tried for as long as the lease lasts."""
+    clock = FakeClock()
+    store = AwayFor(clock, held(0))
+    store.away = 30
+    tokens = TokenSource("zendesk", PERSON, store, session_of(Answers(answer(200, GIVEN))), clock)
+    assert tokens.access_token() == "acc-2"
+    assert store.token is not None
+    assert store.token.refresh == "ref-2"
+
+
 def test_an_end_that_is_not_told_is_not_invented() -> None:
     """`expires_in` may be null; the refresh token may be left out and is then kept."""
     tokens, store, _, _ = source(PERSON, held(0), answer(200, {"access_token": "acc-2", "expires_in": None}))
