@@ -20,7 +20,7 @@ from airflow_provider_qadzd.ledger.differences import (
     wanted_count,
 )
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, qad_record, wanted
+from airflow_provider_qadzd.ledger.schema import mirror, qad_contact_of, qad_read, qad_record, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, upsert
 from airflow_provider_qadzd.records import Kind, Wanted, digest, fold
 
