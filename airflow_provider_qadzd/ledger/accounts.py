@@ -20,7 +20,7 @@ from airflow_provider_qadzd.ledger.differences import (
     wanted_count,
 )
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, qad_record, wanted
+from airflow_provider_qadzd.ledger.schema import mirror, qad_contact_of, qad_read, qad_record, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, upsert
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
 from airflow_provider_qadzd.records import Kind, Wanted, digest, fold
@@ -216,13 +216,14 @@ def mark_gone(tx: Connection, account_id: int, kind: Kind, ids: Iterable[int]) -
     )
 
 
-def linked_ids(ledger: Ledger, account_id: int, kind: Kind, after: int, limit: int) -> list[int]:
-    """The next linked Zendesk ids above `after`, ascending."""
-    asked = select(link.c.zendesk_id).where(
-        link.c.account_id == account_id, link.c.kind == kind, link.c.zendesk_id > after
-    )
+def mirrored_ids(ledger: Ledger, account_id: int, kind: Kind, after: int, limit: int) -> list[int]:
+    """The next Zendesk ids above `after` that are there as far as we know, ascending."""
+    m = mirror.c
+    asked = select(m.zendesk_id).where(
+        m.account_id == account_id, m.kind == kind, m.zendesk_id > after, m.active.is_(True)
+    )  # fmt: skip
     with ledger.reading() as tx:
-        return list(tx.execute(asked.order_by(link.c.zendesk_id).limit(limit)).scalars())
+        return list(tx.execute(asked.order_by(m.zendesk_id).limit(limit)).scalars())
 
 
 def external_ids(ledger: Ledger, flow: Flow, kind: Kind, keys: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ SETTLE = 120.0
 """Seconds before now up to which exports are read: Zendesk withholds the last minute, and refuses to start in it."""
 
 CONFIRM_EVERY = 86_400.0
-"""Seconds after which linked organizations are asked for by id: the export is not known to tell of deleted ones."""
+"""Seconds after which organizations are asked for by id: the export is not known to tell of deleted ones."""
 
 _CONFIRMED = "organizations_confirmed"
 _LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"), ("mirror_users", "user"))
@@ -65,12 +65,15 @@ def _begin_anew_for_other_fields(ledger: Ledger, account_id: int, leg: str, name
 
 
 def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient, mapping: FieldMapping) -> None:
-    """Once a day, ask for every linked organization: one that Zendesk leaves out was deleted."""
+    """Once a day, ask for every organization: one that Zendesk leaves out was deleted.
+
+    Also for those that are not linked: one that is gone holds no name any more.
+    """
     last = exports.start_of(exports.position_of(ledger, account_id, _CONFIRMED) or exports.start_position(0)) or 0
     if ledger.clock.time() - last < CONFIRM_EVERY:
         return
     after = 0
-    while ids := accounts.linked_ids(ledger, account_id, "organization", after, PAGE):
+    while ids := accounts.mirrored_ids(ledger, account_id, "organization", after, PAGE):
         observe(ledger, account_id, "organization", client.organizations.show_many(ids=ids), mapping, ids)
         after = ids[-1]
     with ledger.writing() as tx:

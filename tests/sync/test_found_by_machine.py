@@ -32,3 +32,14 @@ def test_who_is_no_agent_any_more_is_not_called_one(synced: World) -> None:
         assert sum(plan.counts["user"].values()) == 15
         assert synced.outcomes()["user", "50006"][0] == outcome
     assert synced.rows("audit_entry", kind="user", record_key="50006")[-1]["event"] == "unchanged"
+
+
+def test_a_deleted_organization_of_nobody_holds_no_name(synced: World) -> None:
+    """An organization that was not ours and was deleted is noticed within a day as well: its name is free."""
+    change_customer(synced, "C0000212", name="Walk-in enquiries")
+    synced.sync()
+    assert synced.organizations()["C0000212"]["name"] == "Walk-in enquiries (C0000212)"
+    in_zendesk(synced, "DELETE", f"/organizations/{synced.organizations()['Walk-in enquiries']['id']}")
+    synced.clock.sleep(86_400)
+    synced.sync()
+    assert synced.organizations()["C0000212"]["name"] == "Walk-in enquiries"

@@ -145,7 +145,7 @@ class Hands:
         def add(state: State) -> None:
             identities.check_email(state, email, None, "email")
             identities.add(state, row, email, primary=False, verified=False)
-            row_changed(state, row)
+            people.change(state, row, {})
 
         self.edit(add)
 
@@ -211,11 +211,6 @@ def bare(row: Organization | User) -> dict[str, Any]:
     """A record without what follows from other records."""
     found = msgspec.to_builtins(row)
     return {name: value for name, value in found.items() if name not in ("organization_id", "updated_at")}
-
-
-def row_changed(state: State, row: User) -> None:
-    """Mark the user as changed just now."""
-    people.change(state, row, {})
 
 
 def _but(fields: dict[str, Any], ours: tuple[str, ...]) -> dict[str, Any]:
