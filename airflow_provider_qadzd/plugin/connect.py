@@ -6,6 +6,7 @@ the verifier that stayed here. Nothing of this module is bound to a web request.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hmac
 import re
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
+
+import requests
 
 from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
@@ -116,7 +119,10 @@ class Told:
 def finish(hook: ZendeskHook, answer: Answer, verifier: str, authorized_by: str) -> Told:
     """Turn the answer into a token, keep it, and say as whom it acts."""
     code = code_in(answer, hook.where)
+    before = _kept(hook)
     token = hook.token_source.exchange_code(code, verifier, authorized_by=authorized_by)
+    if before is not None:
+        _end(hook, before)
     missing = missing_scopes(hook.oauth_client.scope, token.scope)
     try:
         user = hook.client.users.me()
@@ -128,6 +134,23 @@ def finish(hook: ZendeskHook, answer: Answer, verifier: str, authorized_by: str)
     if missing:
         return Told(f"Connected to {hook.account.base_url} as {acts_as}. {_too_little(missing)}", "bad")
     return Told(f"Connected to {hook.account.base_url} as {acts_as}.")
+
+
+def _kept(hook: ZendeskHook) -> Token | None:
+    """The token of an earlier consent, None for none that can be read."""
+    try:
+        return hook.secrets.read(hook.token_name)
+    except FixFirst:
+        return None
+
+
+def _end(hook: ZendeskHook, earlier: Token) -> None:
+    """Revoke the token of an earlier consent, as far as may be: nobody could take it back once it is forgotten here."""
+    with contextlib.suppress(requests.RequestException), requests.Session() as session:
+        session.delete(
+            f"{hook.account.base_url}/api/v2/oauth/tokens/current", timeout=(10.0, 30.0), allow_redirects=False,
+            headers={"Authorization": f"Bearer {earlier.access}"}, auth=lambda request: request,
+        )  # fmt: skip
 
 
 def finish_for_user(hook: ZendeskHook, answer: Answer, pending: Pending, user_name: str) -> Told:

@@ -37,13 +37,16 @@ def sent_by_us(request: Request) -> bool:
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form, empty for one that is too large."""
+    """The fields of a form, empty for one that is too large or has too many."""
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > _LARGEST_FORM:
             return {}
-    return {name: values[0] for name, values in parse_qs(body.decode("latin-1"), max_num_fields=10).items()}
+    try:
+        return {name: values[0] for name, values in parse_qs(body.decode("latin-1"), max_num_fields=10).items()}
+    except ValueError:
+        return {}
 
 
 @functools.cache

@@ -14,6 +14,9 @@ from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.ledger.vault import Vault
 from airflow_provider_qadzd.records import Clock, SystemClock
 
+_SKEW = 30.0
+"""Seconds by which the clocks of two api-servers may differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slips:
@@ -36,6 +39,6 @@ class Slips:
         except (FixFirst, ValueError):
             return None
         fits = (slip.get("purpose"), slip.get("user")) == (purpose, user)
-        if not fits or not 0 <= self.clock.time() - slip["written"] <= seconds:
+        if not fits or not -_SKEW <= self.clock.time() - slip["written"] <= seconds:
             return None
         return dict(slip["content"])

@@ -64,6 +64,9 @@ class Finding:
     advice: str = ""
 
 
+_BECAUSE = "skipped because of: "
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One check. It is skipped if one that it `needs` has failed or came to no end, or was itself skipped for that."""
@@ -81,7 +84,7 @@ def examine(checks: Iterable[Check]) -> list[Finding]:
         if ground is None:
             finding, ended = _looked(check)
         else:
-            finding, ended = Finding(check.name, "skipped", f"skipped because of: {ground}"), False
+            finding, ended = Finding(check.name, "skipped", f"{_BECAUSE}{ground}"), False
         if not ended or finding.verdict == "fail":
             broken.add(check.name)
         findings.append(finding)
@@ -114,8 +117,8 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def failed(findings: Iterable[Finding]) -> bool:
-    """Whether anything must be repaired."""
-    return any(one.verdict == "fail" for one in findings)
+    """Whether anything must be repaired, or could not be looked at."""
+    return any(one.verdict == "fail" or one.what.startswith(_BECAUSE) for one in findings)
 
 
 def as_table(findings: Sequence[Finding]) -> str:

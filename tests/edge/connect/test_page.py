@@ -75,6 +75,20 @@ def test_the_receiver_is_still_there(anna: Browser) -> None:
     assert unsigned.text == ""
 
 
+def test_connecting_again_ends_the_earlier_token(anna: Browser) -> None:
+    """What nobody here remembers any more could not be taken back: it is revoked once the new one is kept."""
+    anna.connect()
+    hook = ZendeskHook()
+    earlier = hook.secrets.read(hook.token_name)
+    assert earlier is not None
+    anna.connect()
+    dead = requests.get(
+        f"{hook.account.base_url}/api/v2/users/me", headers={"Authorization": f"Bearer {earlier.access}"}, timeout=10
+    )
+    assert dead.status_code == 401
+    assert ZendeskHook().client.users.me()["role"] == "admin"
+
+
 def test_an_account_is_connected_and_disconnected(anna: Browser, ledger_file: sqlite3.Connection) -> None:
     """Connect, consent, and the page says as whom, by whom, for what and until when; Disconnect takes it back."""
     page = anna.connect()
