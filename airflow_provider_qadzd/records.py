@@ -95,7 +95,10 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One record as it should be. `rank` orders contacts that share an email: the primary one first (0)."""
+    """One record as it should be. `rank` orders contacts that share an email: the primary one first (0).
+
+    `ended`: QAD has it no more, so that it is not made anew.
+    """
 
     kind: Kind
     key: str
@@ -105,6 +108,7 @@ class Wanted:
     email: str = ""
     rank: int = 0
     aside: str = ""
+    ended: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -133,7 +137,7 @@ class Candidate:
 
     `link_id` is the Zendesk id that the key is linked to. `name_first` and `email_first` are the lowest keys that want
     the same name and email (the key itself, where nobody else does). `twin` is another key that Zendesk could not tell
-    from this one.
+    from this one. `ended`: QAD has the record no more.
     """
 
     kind: Kind
@@ -142,6 +146,7 @@ class Candidate:
     body: Flat
     fingerprint: str = ""
     aside: str = ""
+    ended: bool = False
     name_first: str = ""
     email_first: str = ""
     email_folded: str = ""

@@ -21,10 +21,10 @@ LAYERS = {
     "words": ("errors", "records", "settings"),
     "qad": ("qad",),
     "zendesk": ("zendesk",),
-    "decisions": ("sync.mapping", "sync.plan", "sync.match"),
+    "decisions": ("sync.mapping", "sync.plan", "sync.match", "sync.policies"),
     "doing": (
-        "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
-        "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup",
+        "sync.__init__", "sync.absence", "sync.collect", "sync.mirror", "sync.moves", "sync.draft", "sync.pairs",
+        "sync.singly", "sync.apply", "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),

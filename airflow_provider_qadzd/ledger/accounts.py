@@ -6,12 +6,14 @@ Every function is one short transaction, or works in the one it is given. Where 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, insert, or_, select, update
 
 from airflow_provider_qadzd.ledger import schema
+from airflow_provider_qadzd.ledger.absence import note_left
 from airflow_provider_qadzd.ledger.differences import (
     candidates,
     linked_count,
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 PAGE = 1000
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 SAME_RECORD = {"customer": ("name",), "contact": ("name", "email", "phone", "function")}
 """Rows of one read with one key are one record if these fields agree; if not, the key stands for two of them."""
@@ -57,13 +60,16 @@ def begin_read(ledger: Ledger, source_id: int, kind: str, mode: str, run: str) -
 
 
 def end_read(ledger: Ledger, read_id: int, *, complete: bool, reason: str) -> None:
-    """The read is over: `complete`, or not for the reason given."""
+    """The read is over: `complete`, or not for the reason given. A complete one tells which contacts left whom."""
+    over = update(qad_read).where(qad_read.c.read_id == read_id)
     with ledger.writing() as tx:
-        tx.execute(
-            update(qad_read)
-            .where(qad_read.c.read_id == read_id)
-            .values(complete=complete, reason=reason, ended_at=ledger.now())
-        )
+        read = tx.execute(
+            over.values(complete=complete, reason=reason, ended_at=ledger.now()).returning(
+                qad_read.c.source_id, qad_read.c.kind, qad_read.c.read_mode
+            )
+        ).one()
+        if complete and read.kind == "contact":
+            note_left(tx, read.source_id, read_id, full=read.read_mode == "full")
 
 
 def save_page(
@@ -81,18 +87,31 @@ def save_page(
         upsert(
             tx, qad_record,
             ({"source_id": source_id, "kind": kind, "first_seen_at": now, **row} for row in merged.values()),
-            keep=["first_seen_at"],
+            keep=["first_seen_at"], unless_older=["last_read"],
         )  # fmt: skip
         pairs = {
             (contact, customer): {
-                "source_id": source_id, "contact_key": contact, "customer_key": customer, "last_read": read_id
+                "source_id": source_id, "contact_key": contact, "customer_key": customer, "last_read": read_id,
+                "left_read": None,
             }
             for contact, customer in contact_of
         }  # fmt: skip
-        upsert(tx, qad_contact_of, pairs.values())
+        upsert(tx, qad_contact_of, pairs.values(), unless_older=["last_read"])
+        newest = max((modified_day(payload) for _, payload in payloads), default="")
         tx.execute(
-            update(qad_read).where(qad_read.c.read_id == read_id).values(row_count=qad_read.c.row_count + len(payloads))
+            update(qad_read)
+            .where(qad_read.c.read_id == read_id)
+            .values(
+                row_count=qad_read.c.row_count + len(payloads),
+                newest=case((qad_read.c.newest < newest, newest), else_=qad_read.c.newest),
+            )
         )
+
+
+def modified_day(payload: Mapping[str, Any]) -> str:
+    """The day of the record's last change as QAD tells it (`YYYY-MM-DD`), empty where it is no such date."""
+    day = str(payload.get("modified") or "")[:10]
+    return day if _DAY.fullmatch(day) else ""
 
 
 def _known_records(tx: Connection, source_id: int, kind: str, keys: list[str]) -> dict[str, dict[str, Any]]:
@@ -117,7 +136,7 @@ def _merged(
             kept["primary"] = kept["primary"] or payload.get("primary")
     return {
         "record_key": key, "key_folded": fold(key), "payload": kept, "digest": digest(kept, contradicted),
-        "contradicted": contradicted, "last_read": read_id,
+        "contradicted": contradicted, "last_read": read_id, "absent_at": None,
     }  # fmt: skip
 
 
@@ -129,7 +148,8 @@ def records_to_map(
 ) -> Iterator[Sequence[Any]]:
     """Pages of QAD records whose wanted form is missing, or was made from another payload or other rules.
 
-    A row has `record_key`, `payload`, `digest` and `conflict`: one read gave this key two different records.
+    A row has `record_key`, `payload`, `digest`, `absent_at`, and `conflict`: one read gave this key two different
+    records.
     """
     r, w = qad_record, wanted
     with ledger.reading() as tx:
@@ -141,7 +161,7 @@ def records_to_map(
     after = ""
     while True:
         asked = (
-            select(r.c.record_key, r.c.payload, r.c.digest, r.c.contradicted.label("conflict"))
+            select(r.c.record_key, r.c.payload, r.c.digest, r.c.absent_at, r.c.contradicted.label("conflict"))
             .select_from(joined)
             .where(r.c.source_id == flow.source_id, r.c.kind == qad_kind, r.c.record_key > after)
             .order_by(r.c.record_key)
@@ -165,7 +185,7 @@ def save_wanted(ledger: Ledger, flow: Flow, rows: Iterable[tuple[Wanted, str]]) 
                     "flow_id": flow.flow_id, "kind": w.kind, "record_key": w.key, "external_id": w.external_id,
                     "external_folded": fold(w.external_id), "body": dict(w.body), "fingerprint": w.fingerprint,
                     "made_from": made_from, "name_folded": fold(w.name), "email_folded": fold(w.email),
-                    "email_rank": w.rank, "aside": w.aside,
+                    "email_rank": w.rank, "aside": w.aside, "ended": w.ended,
                 }
                 for w, made_from in rows
             ),

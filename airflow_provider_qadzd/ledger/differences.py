@@ -126,7 +126,7 @@ def _candidate_query(flow: Flow, kind: Kind) -> Select[Any]:
     return (
         select(
             wanted.c.record_key, wanted.c.external_id, wanted.c.body, wanted.c.fingerprint, wanted.c.aside,
-            wanted.c.email_folded, name_first.label("name_first"),
+            wanted.c.ended, wanted.c.email_folded, name_first.label("name_first"),
             _mailbox_owner(flow, kind).label("email_first"), _twin(flow, kind).label("twin"),
             linked.c.zendesk_id.label("link_id"),
             *_held_columns(current, flow, "current"), *_held_columns(by_external, flow, "external"),
@@ -227,7 +227,7 @@ def _candidate(row: Mapping[Any, Any], kind: Kind) -> Candidate:
     other = _held(row, "other")
     return Candidate(
         kind=kind, key=row["record_key"], external_id=row["external_id"], body=row["body"],
-        fingerprint=row["fingerprint"], aside=row["aside"], name_first=row["name_first"],
+        fingerprint=row["fingerprint"], aside=row["aside"], ended=row["ended"], name_first=row["name_first"],
         email_first=row["email_first"], email_folded=row["email_folded"], twin=row["twin"], link_id=row["link_id"],
         current=_held(row, "current"), by_external=_held(row, "external"),
         by_name=other if kind == "organization" else None, by_email=other if kind == "user" else None,
@@ -248,23 +248,23 @@ def _held(row: Mapping[Any, Any], prefix: str) -> Held | None:
 def missing_memberships(ledger: Ledger, flow: Flow) -> list[tuple[str, str]]:
     """(contact, customer) pairs without a membership link, where both have their record or are about to.
 
-    Contacts that share a mailbox count as the one whose user they share. Only pairs that the last complete read of
-    contacts still saw. What is gone from Zendesk, and whoever has become staff there, gets no membership.
+    Contacts that share a mailbox count as the one whose user they share. Only pairs that no complete read of their
+    contact has missed, and none before there was a complete one. What is gone from Zendesk, and whoever has become
+    staff there, gets no membership.
     """
-    latest = (
-        select(func.max(qad_read.c.read_id))
-        .where(qad_read.c.source_id == flow.source_id, qad_read.c.kind == "contact", qad_read.c.complete.is_(True))
-        .scalar_subquery()
-    )
     of_contact = and_(
         wanted.c.flow_id == flow.flow_id, wanted.c.kind == "user",
         wanted.c.record_key == qad_contact_of.c.contact_key,
     )  # fmt: skip
+    read_once = exists().where(
+        qad_read.c.source_id == flow.source_id, qad_read.c.kind == "contact", qad_read.c.complete.is_(True)
+    )
     pairs = (
         select(_mailbox_owner(flow, "user").label("owner"), qad_contact_of.c.customer_key.label("customer"))
         .select_from(qad_contact_of.join(wanted, of_contact))
         .where(
-            qad_contact_of.c.source_id == flow.source_id, qad_contact_of.c.last_read >= latest, wanted.c.aside == "",
+            qad_contact_of.c.source_id == flow.source_id, qad_contact_of.c.left_read.is_(None), read_once,
+            wanted.c.aside == "",
             ~_linked_pair(flow, qad_contact_of.c.contact_key, qad_contact_of.c.customer_key),
         )
         .distinct()

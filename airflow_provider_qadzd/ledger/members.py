@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, select
 
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, wanted
+from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, wanted
 from airflow_provider_qadzd.ledger.store import Ledger
 
 UserRow = Any
@@ -16,22 +16,17 @@ UserRow = Any
 
 
 def first_organizations(ledger: Ledger, flow: Flow, contacts: Sequence[str]) -> dict[str, int]:
-    """The first organization, by customer key, that the last complete read of contacts saw each of these in.
+    """The first organization, by customer key, that QAD has each of these in, as far as complete reads have told.
 
     Only organizations that have their record in Zendesk.
     """
     c = qad_contact_of.c
-    latest = (
-        select(func.max(qad_read.c.read_id))
-        .where(qad_read.c.source_id == flow.source_id, qad_read.c.kind == "contact", qad_read.c.complete.is_(True))
-        .scalar_subquery()
-    )
     asked = (
         select(c.contact_key, link.c.zendesk_id)
         .select_from(qad_contact_of)
         .join(link, and_(_linked(flow, "organization"), link.c.record_key == c.customer_key))
         .join(mirror, and_(_mirrored(flow, "organization"), mirror.c.active))
-        .where(c.source_id == flow.source_id, c.contact_key.in_(contacts), c.last_read >= latest)
+        .where(c.source_id == flow.source_id, c.contact_key.in_(contacts), c.left_read.is_(None))
         .order_by(c.contact_key, c.customer_key.desc())
     )
     with ledger.reading() as tx:

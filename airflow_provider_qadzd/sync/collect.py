@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider_qadzd.ledger import Ledger, accounts
+from airflow_provider_qadzd.ledger import Ledger, absence, accounts
 from airflow_provider_qadzd.qad.client import QadClient, Read
 from airflow_provider_qadzd.records import Contact, Customer
+from airflow_provider_qadzd.sync.absence import Patience, doubted, judge
+from airflow_provider_qadzd.sync.plan import Brake
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +34,26 @@ class Collected:
         return f"{self.rows} {self.kind} rows, {state}{refused}"
 
 
-def collect(ledger: Ledger, source_id: int, client: QadClient, run: str) -> list[Collected]:
-    """Read all customers, then all contacts. A fault raises after the pages before it were stored."""
-    return [
-        _read(ledger, source_id, "customer", client.customers(), run),
-        _read(ledger, source_id, "contact", client.contacts(), run),
+def collect(
+    ledger: Ledger, source_id: int, client: QadClient, run: str, *, brake: Brake = Brake(),  # noqa: B008 - frozen
+    patience: Patience = Patience(),  # noqa: B008 - frozen
+) -> list[Collected]:  # fmt: skip
+    """Read all customers, then all contacts, then judge what is gone.
+
+    A fault raises after the pages before it were stored. `brake` says by how much a read may shrink.
+    """
+    reads = [
+        _read(ledger, source_id, "customer", client.customers(), run, brake),
+        _read(ledger, source_id, "contact", client.contacts(), run, brake),
     ]
+    judge(ledger, source_id, client, patience)
+    return reads
 
 
 def _read(
-    ledger: Ledger, source_id: int, kind: str, read: Read[Customer] | Read[Contact], run: str
+    ledger: Ledger, source_id: int, kind: str, read: Read[Customer] | Read[Contact], run: str, brake: Brake
 ) -> Collected:  # fmt: skip
+    before = absence.last_reads(ledger, source_id, kind)
     read_id = accounts.begin_read(ledger, source_id, kind, "full", run)
     try:
         for page in read:
@@ -50,8 +61,18 @@ def _read(
     except BaseException as error:
         accounts.end_read(ledger, read_id, complete=False, reason=str(error) or type(error).__name__)
         raise
-    accounts.end_read(ledger, read_id, complete=read.complete, reason=read.reason)
-    return Collected(kind, read.rows, read.complete, read.reason, dict(read.refused))
+    reason = read.reason or _unreadable(read.refused)
+    if read.complete and not reason:
+        reason = doubted(absence.row_count(ledger, read_id), before.full_rows, brake)
+    complete = read.complete and not reason
+    accounts.end_read(ledger, read_id, complete=complete, reason=reason)
+    return Collected(kind, read.rows, complete, reason, dict(read.refused))
+
+
+def _unreadable(refused: Mapping[str, int]) -> str:
+    """A record whose row could not be read was there all the same: it must not come to count as missing."""
+    found = sorted(reason for reason in refused if reason.startswith("unreadable_"))
+    return f"{sum(refused[reason] for reason in found)} rows have values that cannot be read" if found else ""
 
 
 def _payloads(page: Iterable[Customer | Contact]) -> Iterator[tuple[str, dict[str, Any]]]:

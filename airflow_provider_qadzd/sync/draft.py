@@ -82,6 +82,7 @@ def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake,
     try:
         linked = accounts.linked_count(ledger, flow)
         brake.check("updates", sum(by["updated"] for by in counts.values()), linked)
+        brake.check("deactivations", sum(by["deactivated"] for by in counts.values()), linked)
     except Exception:
         changes.supersede_planned(ledger, flow)
         raise
@@ -176,9 +177,9 @@ def _planned(candidate: Candidate, change: Change) -> dict[str, Any]:
 
 def _wanted(row: Any, qad_kind: str, rules: Rules) -> Wanted:
     if qad_kind == "customer":
-        wanted = organization_of(Customer(**row.payload), rules)
+        wanted = organization_of(Customer(**row.payload), rules, row.absent_at is not None)
     else:
-        wanted = user_of(Contact(**row.payload), rules)
+        wanted = user_of(Contact(**row.payload), rules, row.absent_at is not None)
     return replace(wanted, aside="two_different_records_with_this_key") if row.conflict else wanted
 
 

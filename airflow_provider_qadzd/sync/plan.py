@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from airflow_provider_qadzd.errors import UnsafePlan
 from airflow_provider_qadzd.records import Candidate, Flat, Held
-from airflow_provider_qadzd.sync.mapping import ONLY_AT_CREATION, suffixed
+from airflow_provider_qadzd.sync.mapping import INACTIVE, ONLY_AT_CREATION, STATUS, suffixed, with_our_tags
 
 Operation = Literal["create", "update", "add"]
+Braked = Literal["updates", "deactivations", "removals"]
 STAFF = ("agent", "admin")
 
 
@@ -55,6 +56,9 @@ def decide(candidate: Candidate) -> Decision:
         return Settled("set_aside", f"case_twin of {c.twin}")
     if c.link_id is not None:
         return _of_linked(c)
+    # QAD has it no more, and Zendesk never had it: there is nothing to make.
+    if c.ended and c.by_external is None:
+        return Settled("set_aside", "ended_in_qad")
     # Zendesk already has our external id: the link was lost, or a write's answer was.
     if c.by_external is not None:
         return _of_holder(c, c.by_external, "external_id")
@@ -108,9 +112,9 @@ def _of_holder(c: Candidate, holder: Held, found_by: str) -> Decision:
 
 def _update(c: Candidate, held: Held, name: str, outcome: str) -> Decision:
     wanted = {key: value for key, value in {**c.body, "name": name}.items() if key not in ONLY_AT_CREATION}
-    difference = {
-        key: (held.fields.get(key), value) for key, value in wanted.items() if not _same(held.fields.get(key), value)
-    }
+    difference = _difference(held, wanted)
+    if outcome == "updated" and _deactivates(difference):
+        outcome = "deactivated"
     if not difference:
         return Settled("adopted" if outcome == "adopted" else "unchanged", "", held.zendesk_id, held.digest)
     body = {key: after for key, (_, after) in difference.items()}
@@ -118,7 +122,7 @@ def _update(c: Candidate, held: Held, name: str, outcome: str) -> Decision:
 
 
 def _creation(c: Candidate, name: str, outcome: str) -> Change:
-    body = {key: value for key, value in {**c.body, "name": name}.items() if value is not None}
+    body = {key: value for key, value in {**c.body, "name": name}.items() if value not in (None, [])}
     return Change("create", outcome, None, "", body, {key: (None, value) for key, value in body.items()})
 
 
@@ -138,22 +142,63 @@ def _name_for_linked(c: Candidate, held: Held) -> str:
     return plain if c.by_name is None and c.name_first == c.key else suffixed(plain, c.key)
 
 
+def _difference(held: Held, wanted: Flat) -> dict[str, tuple[Any, Any]]:
+    """Field -> (there, wanted), where they differ. Of tags only ours are wanted, the others are there to stay."""
+    found = {}
+    for key, value in wanted.items():
+        before = held.fields.get(key)
+        after = with_our_tags(before or [], value) if key == "tags" else value
+        if not _same(before, after):
+            found[key] = before, after
+    return found
+
+
+def _deactivates(difference: Mapping[str, tuple[Any, Any]]) -> bool:
+    """Whether this says of a record that it is over in QAD, which was not said before."""
+    if difference.get(STATUS, ("", ""))[1] == "inactive":
+        return True
+    before, after = difference.get("tags", ([], []))
+    return INACTIVE in after and INACTIVE not in (before or [])
+
+
 def _same(before: object, after: object) -> bool:
-    return before == after or (before in (None, "") and after in (None, ""))
+    return before == after or (before in (None, "", []) and after in (None, "", []))
 
 
 @dataclass(frozen=True, slots=True)
 class Brake:
-    """How much of what is linked one plan may change. Shares are 0 to 1; a plan under `floor` changes always goes."""
+    """How much of what is linked one plan may update, deactivate and remove.
+
+    Shares are 0 to 1; up to a floor's count always goes. Removals are memberships, of those that we added.
+    """
 
     share: float = 0.3
     floor: int = 50
+    deactivations_share: float = 0.1
+    deactivations_floor: int = 20
+    removals_share: float = 0.1
+    removals_floor: int = 20
 
-    def check(self, what: str, count: int, linked: int) -> None:
-        """UnsafePlan if `count` of `linked` records is more than the share and more than the floor."""
-        allowed = max(self.floor, int(self.share * linked))
+    @classmethod
+    def released(cls) -> Brake:
+        """No brake at all, for one run."""
+        return cls(1.0, 0, 1.0, 0, 1.0, 0)
+
+    def allowed(self, what: Braked, linked: int) -> int:
+        """How many of `linked` may be updated, deactivated or removed."""
+        share, floor = {
+            "updates": (self.share, self.floor),
+            "deactivations": (self.deactivations_share, self.deactivations_floor),
+            "removals": (self.removals_share, self.removals_floor),
+        }[what]
+        return max(floor, int(share * linked))
+
+    def check(self, what: Braked, count: int, linked: int) -> None:
+        """UnsafePlan if `count` of `linked` is more than the share and more than the floor."""
+        allowed = self.allowed(what, linked)
         if count > allowed:
+            of = "memberships that we added" if what == "removals" else "linked records"
             raise UnsafePlan(
-                f"The plan has {count} {what} of {linked} linked records; the brake allows {allowed}. Nothing is sent.",
+                f"The plan has {count} {what} of {linked} {of}; the brake allows {allowed}. Nothing is sent.",
                 advice="Look at the plan. If it is right, run once with the parameter release_brake set to true.",
             )

@@ -93,10 +93,10 @@ class World:
         pace = Pace(LedgerBudget(self.ledger, self.account.account_id), self.clock)
         return ZendeskClient(self.sandbox.url, session, pace, self.clock)
 
-    def qad_client(self, password: str = "sandbox", page_size: int = 1000) -> QadClient:
+    def qad_client(self, password: str = "sandbox", page_size: int = 1000, **more: Any) -> QadClient:
         """A client of the sandbox's QAD, as the connection `qad_default` would be."""
         tokens = Secrets(self.ledger, self.vault, f"source:{self.flow.source_id}:{password}")
-        settings = QadSettings(client_id="sandbox", page_size=page_size)
+        settings = QadSettings(client_id="sandbox", page_size=page_size, **more)
         return connect(
             self.qad_url, "svc_zendesk", password, settings, tokens=tokens, session=self.session(), clock=self.clock,
             where="connection qad_default",
@@ -111,8 +111,8 @@ class World:
 
     # -- the journey out -----------------------------------------------------------------------------------------------
 
-    def collect(self) -> list[Collected]:
-        return collect(self.ledger, self.flow.source_id, self.qad, "run")
+    def collect(self, brake: Brake = Brake()) -> list[Collected]:  # noqa: B008 - frozen
+        return collect(self.ledger, self.flow.source_id, self.qad, "run", brake=brake)
 
     def mirror(self) -> dict[str, int]:
         return refresh_mirror(self.ledger, self.flow.account_id, self.zendesk)
