@@ -217,6 +217,14 @@ def mark_gone(tx: Connection, account_id: int, kind: Kind, ids: Iterable[int]) -
     )
 
 
+def mark_erased(ledger: Ledger, account_id: int, user_id: int, role: str) -> None:
+    """Zendesk has deleted this user for good; `role` says so in place of a role."""
+    m = mirror.c
+    erased = update(mirror).where(m.account_id == account_id, m.kind == "user", m.zendesk_id == user_id)
+    with ledger.writing() as tx:
+        tx.execute(erased.values(active=False, user_role=role))
+
+
 def linked_ids(ledger: Ledger, account_id: int, kind: Kind, after: int, limit: int) -> list[int]:
     """The next linked Zendesk ids above `after`, ascending."""
     asked = select(link.c.zendesk_id).where(

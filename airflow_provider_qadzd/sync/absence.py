@@ -26,6 +26,9 @@ class Patience:
     hours: float = 48.0
 
 
+PATIENCE = Patience()
+
+
 def judge(ledger: Ledger, source_id: int, client: QadClient, patience: Patience) -> dict[str, int]:
     """Note which records are gone. How many that are news, by kind."""
     found = {"customer": 0, "contact": 0}

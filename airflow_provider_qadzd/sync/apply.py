@@ -29,12 +29,14 @@ from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.records import Kind, fold
 from airflow_provider_qadzd.sync.draft import settled
 from airflow_provider_qadzd.sync.mirror import held, observe
+from airflow_provider_qadzd.sync.moves import OPERATIONS, Moves
 from airflow_provider_qadzd.sync.pairs import FEW, Pairs
-from airflow_provider_qadzd.sync.plan import Change, Settled, decide
+from airflow_provider_qadzd.sync.plan import ERASED, ERASED_USER, Change, Settled, decide
+from airflow_provider_qadzd.sync.policies import Policies
 from airflow_provider_qadzd.sync.singly import HANDS, RecordKind, Sending, Singly, succeeded
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.pace import calls_used_up
-from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus
+from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +80,15 @@ class Applier:
     bulk: bool | None = None
     writes: int = 0
     hands: int = HANDS
+    policies: Policies = field(default_factory=Policies)
     pairs: Pairs = field(init=False)
+    moves: Moves = field(init=False)
     singly: Singly = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pairs = Pairs(self.ledger, self.flow, self.client)
-        self.singly = Singly(self.ledger, self.flow, self.client, self.owner, self.hands)
+        self.pairs = Pairs(self.ledger, self.flow, self.client, self.policies)
+        self.moves = Moves(self.ledger, self.flow, self.client)
+        self.singly = Singly(self.ledger, self.flow, self.client, self.owner, self.policies, self.hands)
 
     def step(self) -> Waiting | Done:
         """Resolve what is open, send what can be sent. TryLater while another run applies to this account.
@@ -146,7 +151,8 @@ class Applier:
                 if kind == "organization" or kind == "user":
                     self._look_for(kind, some, job)
                 else:
-                    self.pairs.look_for(some, job, self.owner)
+                    self.pairs.look_for([one for one in some if one.operation not in OPERATIONS], job, self.owner)
+                    self.moves.look_for([one for one in some if one.operation in OPERATIONS], self.owner)
 
     def _look_for(self, kind: RecordKind, items: Sequence[Item], job: JobStatus | None) -> None:
         """Read what Zendesk has of these now: what was written is over, what was not is planned again.
@@ -173,7 +179,7 @@ class Applier:
                 candidate = replace(candidate, aside="", twin=None, link_id=None, current=None, by_external=there)
             else:
                 there = candidate.current or candidate.by_external
-            decision = decide(candidate)
+            decision = decide(candidate, self.policies)
             if there is None:
                 again.append(item.change_id)
             elif there.zendesk_id in went_well:
@@ -208,10 +214,14 @@ class Applier:
 
     def _send_pairs(self, lease: ApplierLease, kind: Kind, items: Sequence[Item]) -> None:
         """What needs no call is over at once, so that what needs one fills its job; then the users are read again."""
+        if items[0].operation in OPERATIONS:
+            self._observe("user", ids=self.pairs.user_ids(items))
+            self.writes += self.moves.send(lease, items, self.owner)
+            return
         missing, attempts = self.pairs.missing(items, self.owner), items[0].attempts
         while len(items) == CHUNK > len(missing):
             items = changes.planned(self.ledger, self.flow, kind, CHUNKS, after=items[-1].change_id)
-            if not items or items[0].attempts != attempts:
+            if not items or items[0].attempts != attempts or items[0].operation in OPERATIONS:
                 break
             missing += self.pairs.missing(items, self.owner)[: CHUNK - len(missing)]
         if missing:
@@ -221,7 +231,8 @@ class Applier:
     def _send_records(self, lease: ApplierLease, kind: RecordKind, items: Sequence[Item]) -> None:
         self._observe(kind, ids=[item.zendesk_id for item in items if item.zendesk_id is not None])
         decided = {
-            one.key: (one, decide(one)) for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))
+            one.key: (one, decide(one, self.policies))
+            for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))
         }
         homes = self._homes(kind, items)
         to_send: list[Sending] = []
@@ -230,6 +241,8 @@ class Applier:
             candidate, decision = decided[item.record_key]
             if isinstance(decision, Settled):
                 ended.append(settled(candidate, decision, item.change_id))
+            elif kind == "user" and decision.outcome == "recreated" and self._is_erased(candidate.link_id or 0):
+                ended.append(Ended(kind, item.record_key, "set_aside", ERASED_USER, change_id=item.change_id))
             elif decision.operation != item.operation:
                 ended.append(Ended(kind, item.record_key, "superseded", "decided anew", change_id=item.change_id))
             else:
@@ -276,6 +289,15 @@ class Applier:
         """The organization that each new user starts in."""
         contacts = [item.record_key for item in items if kind == "user" and item.operation == "create"]
         return self.pairs.first_organizations(contacts) if contacts else {}
+
+    def _is_erased(self, user_id: int) -> bool:
+        """Whether Zendesk has deleted this user for good: then nobody makes them again, and it is remembered."""
+        try:
+            self.client.users.show_deleted(user_id)
+        except NotFound:
+            accounts.mark_erased(self.ledger, self.flow.account_id, user_id, ERASED)
+            return True
+        return False
 
     def _observe(
         self, kind: RecordKind, *, ids: Iterable[int | None] = (), external_ids: Sequence[str] = ()

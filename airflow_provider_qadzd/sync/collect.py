@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_qadzd.ledger import Ledger, absence, accounts
 from airflow_provider_qadzd.qad.client import QadClient, Read
 from airflow_provider_qadzd.records import Contact, Customer
-from airflow_provider_qadzd.sync.absence import Patience, doubted, judge
+from airflow_provider_qadzd.sync.absence import PATIENCE, Patience, doubted, judge
 from airflow_provider_qadzd.sync.plan import Brake
 
 
@@ -36,7 +36,7 @@ class Collected:
 
 def collect(
     ledger: Ledger, source_id: int, client: QadClient, run: str, *, brake: Brake = Brake(),  # noqa: B008 - frozen
-    patience: Patience = Patience(),  # noqa: B008 - frozen
+    patience: Patience = PATIENCE,
 ) -> list[Collected]:  # fmt: skip
     """Read all customers, then all contacts, then judge what is gone.
 

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from airflow_provider_qadzd.ledger import Ledger, accounts, changes, members
+from airflow_provider_qadzd.ledger import Ledger, accounts, changes, members, moves
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.store import iso
 from airflow_provider_qadzd.records import Candidate, Contact, Customer, Kind, Wanted, digest, fold
+from airflow_provider_qadzd.sync.absence import PATIENCE, Patience
 from airflow_provider_qadzd.sync.mapping import Rules, organization_of, user_of
+from airflow_provider_qadzd.sync.moves import planned_moves
 from airflow_provider_qadzd.sync.pairs import REFUSED
 from airflow_provider_qadzd.sync.plan import Brake, Change, Settled, decide
+from airflow_provider_qadzd.sync.policies import Policies
 
 Mode = Literal["apply", "dry_run"]
 _BATCH = 500
@@ -58,7 +61,10 @@ def map_records(ledger: Ledger, flow: Flow, rules: Rules) -> int:
     return mapped
 
 
-def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake, mode: Mode = "apply") -> Plan:
+def draft_plan(
+    ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake, mode: Mode = "apply",
+    patience: Patience = PATIENCE,
+) -> Plan:  # fmt: skip
     """A new plan of the flow. UnsafePlan, with nothing left planned, if it does more than the brake allows.
 
     In `dry_run` the plan is counted and hashed and its changes are superseded at once, so that nothing sends them.
@@ -72,8 +78,10 @@ def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake,
     for kind in (_kind("organization"), _kind("user")):
         refused = _refused_lately(ledger, flow, kind)
         for batch in _batches(accounts.candidates(ledger, flow, kind)):
-            planned += _draft_batch(ledger, flow, plan_id, batch, counts[kind], hashes, run, refused)
-    planned += _draft_pairs(ledger, flow, plan_id, counts, hashes, run)
+            planned += _draft_batch(ledger, flow, plan_id, batch, counts[kind], hashes, run, refused, rules.policies)
+    pairs = _missing_pairs(ledger, flow, rules.policies)
+    pairs += planned_moves(ledger, flow, rules.policies, patience, run)
+    planned += _draft_pairs(ledger, flow, plan_id, pairs, counts, hashes, run)
     for wanted_kind, total in accounts.wanted_count(ledger, flow).items():
         by = counts[wanted_kind]
         by["unchanged"] = total - by.total()
@@ -83,6 +91,7 @@ def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake,
         linked = accounts.linked_count(ledger, flow)
         brake.check("updates", sum(by["updated"] for by in counts.values()), linked)
         brake.check("deactivations", sum(by["deactivated"] for by in counts.values()), linked)
+        brake.check("removals", counts["membership"]["removed"], moves.added_count(ledger, flow))
     except Exception:
         changes.supersede_planned(ledger, flow)
         raise
@@ -93,11 +102,11 @@ def draft_plan(ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake,
 
 def _draft_batch(
     ledger: Ledger, flow: Flow, plan_id: int, batch: list[Candidate], counts: Counter[str], hashes: list[str], run: str,
-    refused: set[changes.Attempt],
+    refused: set[changes.Attempt], policies: Policies,
 ) -> int:  # fmt: skip
     rows, ended, recreated = [], [], []
     for candidate in batch:
-        decision = decide(candidate)
+        decision = decide(candidate, policies)
         if isinstance(decision, Settled):
             counts[decision.outcome] += 1
             ended.append(settled(candidate, decision))
@@ -114,7 +123,7 @@ def _draft_batch(
     if ended or recreated:
         with ledger.writing() as tx:
             changes.settle(tx, ledger, flow, ended, run)
-            members.forget_members(tx, flow, recreated)
+            members.forget_members(tx, flow, batch[0].kind, recreated)
     return changes.add_planned(ledger, flow, plan_id, rows, run)
 
 
@@ -131,30 +140,41 @@ def _refused_lately(ledger: Ledger, flow: Flow, kind: Kind) -> set[changes.Attem
     return changes.set_aside_since(ledger, flow, kind, since, reason=REFUSED)
 
 
-def _draft_pairs(
-    ledger: Ledger, flow: Flow, plan_id: int, counts: dict[str, Counter[str]], hashes: list[str], run: str
-) -> int:  # fmt: skip
+def _missing_pairs(ledger: Ledger, flow: Flow, policies: Policies) -> list[dict[str, Any]]:
     pairs: list[tuple[Kind, str, str]] = [
-        ("membership", contact, customer) for contact, customer in accounts.missing_memberships(ledger, flow)
+        ("membership", contact, customer)
+        for contact, customer in accounts.missing_memberships(ledger, flow, share=policies.email_shared == "share")
     ]
-    pairs += [("identity", contact, fold(email)) for contact, email in accounts.missing_identities(ledger, flow)]
-    rows: list[dict[str, Any]] = [
+    missing = accounts.missing_identities(
+        ledger, flow, share=policies.email_shared == "share", primary=policies.email_changed == "make_primary"
+    )
+    pairs += [("identity", contact, fold(email)) for contact, email in missing]
+    return [
         {
             "kind": kind, "record_key": key, "other_key": other, "target": digest(flow.flow_id, fold(key), other),
             "operation": "add", "intended": "", "difference": {other: [None, True]},
         }
         for kind, key, other in pairs
     ]  # fmt: skip
-    refused = {kind: _refused_lately(ledger, flow, kind) for kind in {kind for kind, _, _ in pairs}}
-    fresh = []
+
+
+_TOLD_AS = {"add": "added", "remove": "removed", "make_default": "made_default"}
+
+
+def _draft_pairs(
+    ledger: Ledger, flow: Flow, plan_id: int, rows: list[dict[str, Any]], counts: dict[str, Counter[str]],
+    hashes: list[str], run: str,
+) -> int:  # fmt: skip
+    refused = {kind: _refused_lately(ledger, flow, kind) for kind in {row["kind"] for row in rows}}
+    fresh: dict[str, list[dict[str, Any]]] = {"add": [], "make_default": [], "remove": []}
     for row in rows:
-        kind, key, other = row["kind"], row["record_key"], row["other_key"]
-        known = (key, other, "add", "", "") in refused[kind]
-        counts.setdefault(kind, Counter())["set_aside" if known else "added"] += 1
+        kind, key, other, operation = row["kind"], row["record_key"], row["other_key"], row["operation"]
+        known = (key, other, operation, "", "") in refused[kind]
+        counts.setdefault(kind, Counter())["set_aside" if known else _TOLD_AS[operation]] += 1
         if not known:
-            hashes.append(digest(kind, key, other, "add"))
-            fresh.append(row)
-    return changes.add_planned(ledger, flow, plan_id, fresh, run)
+            hashes.append(digest(kind, key, other, operation))
+            fresh[operation].append(row)
+    return sum(changes.add_planned(ledger, flow, plan_id, some, run) for some in fresh.values())
 
 
 def settled(candidate: Candidate, decision: Settled, change_id: int | None = None) -> changes.Ended:

@@ -23,6 +23,7 @@ from airflow_provider_qadzd.sync.draft import settled
 from airflow_provider_qadzd.sync.mirror import held, observe
 from airflow_provider_qadzd.sync.pairs import refusal
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
+from airflow_provider_qadzd.sync.policies import Policies
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import MISSING_SCOPE, NotFound, Row
 
@@ -54,6 +55,7 @@ class Singly:
     flow: Flow
     client: ZendeskClient
     run: str
+    policies: Policies
     hands: int = HANDS
 
     def send(self, lease: ApplierLease, kind: RecordKind, sendings: Sequence[Sending]) -> tuple[int, QadzdError | None]:
@@ -148,7 +150,7 @@ class Singly:
             holders = self._holders(kind, one.candidate, taken)
             observe(self.ledger, self.flow.account_id, kind, holders)
             (again,) = accounts.candidates(self.ledger, self.flow, kind, [item.record_key])
-            decision = decide(again)
+            decision = decide(again, self.policies)
             if isinstance(decision, Settled):
                 changes.end(self.ledger, self.flow, [settled(again, decision, item.change_id)], self.run)
                 return

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from airflow_provider_qadzd.sync.draft import Mode, Plan, draft_plan
 from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS, Rules
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
 from airflow_provider_qadzd.sync.plan import Brake
+from airflow_provider_qadzd.sync.policies import Policies
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.oauth import OAuthClient, ZendeskAuth
 from airflow_provider_qadzd.zendesk.pace import Pace
@@ -65,6 +66,7 @@ class World:
         self.sandbox, self.ledger, self.clock = sandbox, ledger, clock
         self.sessions: list[requests.Session] = []
         self.hand_made = 0
+        self.policies = Policies()
         self.vault = Vault([KEY])
         self.account = identity.account_at(ledger, sandbox.url)
         self.qad_url = f"{sandbox.url}/clouderp"
@@ -118,11 +120,13 @@ class World:
         return refresh_mirror(self.ledger, self.flow.account_id, self.zendesk)
 
     def plan(self, mode: Mode = "apply", brake: Brake = Brake()) -> Plan:  # noqa: B008 - frozen
-        return draft_plan(self.ledger, self.flow, RULES, "run", brake, mode)
+        return draft_plan(self.ledger, self.flow, replace(RULES, policies=self.policies), "run", brake, mode)
 
     def applier(self, plan: Plan, owner: str = "run", bulk: bool | None = None, hands: int = 1) -> Applier:
         # One hand: the clock is one for all, so waits of several hands would add up.
-        return Applier(self.ledger, self.flow, self.zendesk, owner, plan.plan_id, bulk=bulk, hands=hands)
+        return Applier(
+            self.ledger, self.flow, self.zendesk, owner, plan.plan_id, bulk=bulk, hands=hands, policies=self.policies
+        )
 
     def apply(self, plan: Plan, owner: str = "run", hands: int = 1) -> Row:
         """Step to the end, as the operator does, and answer with the report."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..state import State
 
 
+ERASED_NAME = "Permanently Deleted User"
+
+
 def _answer(state: State, row: User, status: int = 200) -> Reply:
     return Reply(status, b'{"user":' + state.zendesk.users.encoded(row.id) + b"}")
 
@@ -129,6 +132,26 @@ def _delete(state: State, call: Call) -> Reply:
     return _answer(state, row)
 
 
+def _deleted(state: State, call: Call) -> User:
+    row = _row(state, call)
+    if row.active or row.name == ERASED_NAME:
+        raise not_found()
+    return row
+
+
+def _show_deleted(state: State, call: Call) -> Reply:
+    return Reply(200, b'{"deleted_user":' + state.zendesk.users.encoded(_deleted(state, call).id) + b"}")
+
+
+def _erase(state: State, call: Call) -> Reply:
+    """Delete a deleted user for good: of all their details only a name remains, which says so."""
+    row = _deleted(state, call)
+    row.name, row.email, row.phone, row.external_id = ERASED_NAME, None, None, None
+    row.tags, row.user_fields = [], dict.fromkeys(row.user_fields)
+    state.zendesk.users.changed(row, state.now)
+    return Reply(200, b'{"deleted_user":' + state.zendesk.users.encoded(row.id) + b"}")
+
+
 def _import_rows(state: State, call: Call) -> list[Any]:
     if not state.settings.bulk_import:
         text = "Bulk user import is disabled for this account. Contact Zendesk Support to have it enabled."
@@ -205,4 +228,6 @@ ROUTES = [
     ("GET", "/api/v2/users/{id:int}", _show),
     ("PUT", "/api/v2/users/{id:int}", _update),
     ("DELETE", "/api/v2/users/{id:int}", _delete),
+    ("GET", "/api/v2/deleted_users/{id:int}", _show_deleted),
+    ("DELETE", "/api/v2/deleted_users/{id:int}", _erase),
 ]
