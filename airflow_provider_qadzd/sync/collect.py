@@ -2,59 +2,104 @@
 
 A page is stored as it comes; whether that was all is known only at the end, and written only then. Nothing is ever
 concluded from what did not come: zero rows, a fault or a shrinking read leave what was known in place.
+
+Where QAD dates changes, most reads are deltas: what was changed since the day before the last read. Everything is read
+where it does not, when asked to, and when the last full read is long ago.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from datetime import date, timedelta
+from typing import Any, Literal
 
 from airflow_provider_qadzd.ledger import Ledger, absence, accounts
+from airflow_provider_qadzd.ledger.absence import LastReads
+from airflow_provider_qadzd.ledger.store import iso
 from airflow_provider_qadzd.qad.client import QadClient, Read
 from airflow_provider_qadzd.records import Contact, Customer
 from airflow_provider_qadzd.sync.absence import PATIENCE, Patience, doubted, judge
 from airflow_provider_qadzd.sync.plan import Brake
 
+OVERLAP = timedelta(days=1)
+"""QAD's dates are local to its site and have no time of day: a day more is read than seems needed."""
+FULL_AT_LEAST_EVERY = 36 * 3600.0
+"""Seconds after which a read is full although nobody asked for it: the nightly one may be paused."""
+
+ReadKind = Literal["customer", "contact"]
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """One read: how many rows came, whether that was all of them, why not, and rows refused by reason."""
+    """One read: how many rows came, whether that was all of them, why not, and rows refused by reason.
+
+    `mode`: `full`, or `delta` for only what was changed lately.
+    """
 
     kind: str
     rows: int
     complete: bool
     reason: str
     refused: Mapping[str, int]
+    mode: str = "full"
 
     def summary(self) -> str:
         """One line for the log."""
         state = "complete" if self.complete else f"incomplete: {self.reason}"
         refused = "".join(f", {count} refused ({why})" for why, count in self.refused.items())
-        return f"{self.rows} {self.kind} rows, {state}{refused}"
+        return f"{self.rows} {self.kind} rows, {self.mode} read, {state}{refused}"
 
 
 def collect(
-    ledger: Ledger, source_id: int, client: QadClient, run: str, *, brake: Brake = Brake(),  # noqa: B008 - frozen
+    ledger: Ledger, source_id: int, client: QadClient, run: str, *, full: bool = False,
+    brake: Brake = Brake(),  # noqa: B008 - frozen
     patience: Patience = PATIENCE,
 ) -> list[Collected]:  # fmt: skip
-    """Read all customers, then all contacts, then judge what is gone.
+    """Read the customers, then the contacts, then judge what is gone.
 
-    A fault raises after the pages before it were stored. `brake` says by how much a read may shrink.
+    A fault raises after the pages before it were stored. `brake` says by how much a full read may shrink.
     """
-    reads = [
-        _read(ledger, source_id, "customer", client.customers(), run, brake),
-        _read(ledger, source_id, "contact", client.contacts(), run, brake),
-    ]
-    judge(ledger, source_id, client, patience)
+    kinds: tuple[ReadKind, ...] = ("customer", "contact")
+    reads = [_collect(ledger, source_id, client, kind, run, full, brake) for kind in kinds]
+    if any(read.mode == "full" for read in reads):
+        judge(ledger, source_id, client, patience)
     return reads
 
 
-def _read(
-    ledger: Ledger, source_id: int, kind: str, read: Read[Customer] | Read[Contact], run: str, brake: Brake
+def delta_since(last: LastReads, now: float) -> str:
+    """The day (`YYYY-MM-DD`) from which on a delta must read, empty where everything must be read.
+
+    It begins where the newest known change lies, if that is before the last read: then at least that record comes, and
+    a filter that finds nothing at all is noticed.
+    """
+    long_ago = last.full_begun is None or now - last.full_begun > FULL_AT_LEAST_EVERY
+    if long_ago or last.full_rows is None or last.begun is None or not last.newest:
+        return ""
+    day = min(last.newest, iso(last.begun)[:10])
+    return (date.fromisoformat(day) - OVERLAP).isoformat()
+
+
+def _collect(
+    ledger: Ledger, source_id: int, client: QadClient, kind: ReadKind, run: str, full: bool, brake: Brake
 ) -> Collected:  # fmt: skip
-    before = absence.last_reads(ledger, source_id, kind)
-    read_id = accounts.begin_read(ledger, source_id, kind, "full", run)
+    last = absence.last_reads(ledger, source_id, kind)
+    since = "" if full else delta_since(last, ledger.clock.time())
+    if since:
+        changed = client.changed_customers(since) if kind == "customer" else client.changed_contacts(since)
+        found = None if changed is None else _read(ledger, source_id, kind, changed, run, "delta", last, brake)
+        # A filter that QAD does not understand is answered with no rows: what is known to be there did not come.
+        if found is not None and found.rows:
+            return found
+    everything = client.customers() if kind == "customer" else client.contacts()
+    return _read(ledger, source_id, kind, everything, run, "full", last, brake)
+
+
+def _read(
+    ledger: Ledger, source_id: int, kind: str, read: Read[Customer] | Read[Contact], run: str, mode: str,
+    last: LastReads, brake: Brake,
+) -> Collected:  # fmt: skip
+    read_id = accounts.begin_read(ledger, source_id, kind, mode, run)
     try:
         for page in read:
             accounts.save_page(ledger, source_id, kind, read_id, list(_payloads(page)), _pairs(page))
@@ -62,11 +107,13 @@ def _read(
         accounts.end_read(ledger, read_id, complete=False, reason=str(error) or type(error).__name__)
         raise
     reason = read.reason or _unreadable(read.refused)
-    if read.complete and not reason:
-        reason = doubted(absence.row_count(ledger, read_id), before.full_rows, brake)
+    if not reason and mode == "full":
+        reason = doubted(absence.row_count(ledger, read_id), last.full_rows, brake)
+    elif not reason and not read.rows:
+        reason = "a delta without the newest known change: QAD may not understand its filter"
     complete = read.complete and not reason
     accounts.end_read(ledger, read_id, complete=complete, reason=reason)
-    return Collected(kind, read.rows, complete, reason, dict(read.refused))
+    return Collected(kind, read.rows, complete, reason, dict(read.refused), mode)
 
 
 def _unreadable(refused: Mapping[str, int]) -> str:

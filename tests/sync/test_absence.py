@@ -22,7 +22,7 @@ def nights(world: World, count: int) -> None:
     """So many nightly runs, each a complete full read."""
     for _ in range(count):
         world.clock.sleep(DAY)
-        world.sync()
+        world.sync(full=True)
 
 
 def test_a_customer_gone_for_days_is_inactive(synced: World) -> None:
@@ -60,8 +60,7 @@ def test_a_customer_that_qad_finds_by_key_is_not_gone(synced: World) -> None:
     assert synced.organizations()["C0000211"]["organization_fields"]["qad_status"] == "active"
     assert synced.calls()["GET /clouderp/api/erp/customerV2s"] == 2
     synced.count_anew()
-    synced.clock.sleep(DAY)
-    synced.sync()
+    nights(synced, 1)
     assert synced.calls()["GET /clouderp/api/erp/customerV2s"] == 0
 
 
@@ -97,7 +96,7 @@ def test_what_ended_before_it_was_synced_is_not_made(small: World) -> None:
     delete(small, "contacts", id=60001)
     for _ in range(4):
         small.clock.sleep(DAY)
-        small.collect()
+        small.collect(full=True)
     small.sync()
     assert small.outcomes()["user", "60001"] == ("set_aside", "ended_in_qad")
     assert "60001" not in small.users()
@@ -119,7 +118,7 @@ def test_silence_deactivates_nothing(synced: World, how: str) -> None:
     brake = Brake(deactivations_share=0.3, deactivations_floor=2)
     for _ in range(5):
         synced.clock.sleep(DAY)
-        told = synced.collect(brake)
+        told = synced.collect(brake, full=True)
         assert [read.complete for read in told] == [False, False]
         assert all(read.reason for read in told)
     synced.mirror()
@@ -134,9 +133,9 @@ def test_a_shrink_is_believed_when_it_is_released(synced: World) -> None:
         delete(synced, "customers", code=code)
     tight = Brake(deactivations_share=0.1, deactivations_floor=1)
     synced.clock.sleep(DAY)
-    assert "release_brake" in synced.collect(tight)[0].reason
-    assert synced.collect(Brake.released())[0].complete
-    assert synced.collect(tight)[0].complete
+    assert "release_brake" in synced.collect(tight, full=True)[0].reason
+    assert synced.collect(Brake.released(), full=True)[0].complete
+    assert synced.collect(tight, full=True)[0].complete
 
 
 @pytest.mark.parametrize(
@@ -172,5 +171,5 @@ def test_a_customer_whose_row_cannot_be_read_is_there(synced: World) -> None:
     """A row with a value that nobody can read makes the read incomplete, so that its record never counts as missing."""
     synced.sandbox.post_control("customers", {"code": "C0000211", "active": "perhaps"})
     synced.clock.sleep(DAY)
-    customers, _ = synced.collect()
+    customers, _ = synced.collect(full=True)
     assert (customers.complete, customers.reason) == (False, "1 rows have values that cannot be read")

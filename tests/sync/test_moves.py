@@ -135,7 +135,7 @@ def test_who_became_an_agent_is_not_moved(synced: World) -> None:
     close_tickets(synced, user)
     nights(synced, 2)
     synced.clock.sleep(DAY)
-    synced.collect()
+    synced.collect(full=True)
     synced.mirror()
     plan = synced.plan()
     assert plan.counts["membership"] == {"removed": 1}
@@ -172,7 +172,7 @@ def test_the_brake_on_removals(synced: World) -> None:
     close_tickets(synced, user)
     nights(synced, 2)
     synced.clock.sleep(DAY)
-    synced.collect()
+    synced.collect(full=True)
     synced.mirror()
     with pytest.raises(UnsafePlan, match=r"1 removals of \d+ memberships that we added; the brake allows 0.*release"):
         synced.plan(brake=Brake(removals_share=0.0, removals_floor=0))

@@ -113,8 +113,8 @@ class World:
 
     # -- the journey out -----------------------------------------------------------------------------------------------
 
-    def collect(self, brake: Brake = Brake()) -> list[Collected]:  # noqa: B008 - frozen
-        return collect(self.ledger, self.flow.source_id, self.qad, "run", brake=brake)
+    def collect(self, brake: Brake = Brake(), full: bool = False) -> list[Collected]:  # noqa: B008 - frozen
+        return collect(self.ledger, self.flow.source_id, self.qad, "run", full=full, brake=brake)
 
     def mirror(self) -> dict[str, int]:
         return refresh_mirror(self.ledger, self.flow.account_id, self.zendesk)
@@ -147,10 +147,10 @@ class World:
                 self.clock.sleep(error.wait)
         raise AssertionError("apply is put off for ever")
 
-    def sync(self, owner: str = "run") -> tuple[Plan, Row]:
-        """One whole run outwards, with the exports' withheld minute over."""
+    def sync(self, owner: str = "run", full: bool = False) -> tuple[Plan, Row]:
+        """One whole run outwards, with the exports' withheld minute over; with `full` it reads all of QAD."""
         self.clock.sleep(130)
-        self.collect()
+        self.collect(full=full)
         self.mirror()
         plan = self.plan()
         return plan, self.apply(plan, owner)
