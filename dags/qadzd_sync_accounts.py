@@ -40,12 +40,18 @@ for flow in config.flows():
         default_args={"retries": 5, "retry_delay": timedelta(minutes=1)},
         params={
             "mode": Param("apply", enum=["apply", "dry_run"], description="apply, or only show the plan"),
+            "full": Param(False, type="boolean", description="read all of QAD, not only what was changed lately"),
             "release_brake": Param(False, type="boolean", description="let this one run change more than the brake"),
         },
         doc_md=DOC,
         tags=["qadzd"],
     ):
-        collect = QadCollectOperator(task_id="collect", flow=flow.name)
+        collect = QadCollectOperator(
+            task_id="collect",
+            flow=flow.name,
+            full="{{ params.full }}",
+            release_brake="{{ params.release_brake }}",
+        )
         mirror = ZendeskMirrorOperator(task_id="mirror", flow=flow.name)
         plan = AccountsPlanOperator(
             task_id="plan",

@@ -15,7 +15,6 @@ from airflow_provider_qadzd.sync.apply import Applier, Done
 from airflow_provider_qadzd.sync.collect import collect
 from airflow_provider_qadzd.sync.draft import Mode, draft_plan
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
-from airflow_provider_qadzd.sync.plan import Brake
 from airflow_provider_qadzd.sync.receive import match_again
 from airflow_provider_qadzd.triggers.zendesk_jobs import JobsEnd
 
@@ -26,15 +25,34 @@ def accounts_asset(flow: str) -> Asset:
 
 
 class QadCollectOperator(FlowOperator):
-    """Read every QAD customer and contact into the ledger. Returns rows and completeness by kind."""
+    """Read QAD's customers and contacts into the ledger. Returns mode, rows and completeness by kind.
+
+    With `full` all of them, else what was changed lately, where QAD can tell. With `release_brake` a read that has
+    shrunk is believed.
+    """
+
+    template_fields: Sequence[str] = ("flow", "full", "release_brake")
+
+    def __init__(self, *, full: str | bool = False, release_brake: str | bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.full, self.release_brake = full, release_brake
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         flow = self.opened()
-        counts = {}
-        for read in collect(flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context)):
+        reads = collect(
+            flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context), full=_is_true(self.full),
+            brake=config.brake(_is_true(self.release_brake)), patience=config.patience(),
+        )  # fmt: skip
+        for read in reads:
             self.log.info("QAD: %s.", read.summary())
-            counts[read.kind] = {"rows": read.rows, "complete": read.complete, "reason": read.reason}
-        return counts
+        return {
+            read.kind: {"rows": read.rows, "mode": read.mode, "complete": read.complete, "reason": read.reason}
+            for read in reads
+        }
+
+
+def _is_true(given: str | bool) -> bool:
+    return str(given).lower() == "true"
 
 
 class ZendeskMirrorOperator(FlowOperator):
@@ -66,11 +84,10 @@ class AccountsPlanOperator(FlowOperator):
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         if self.mode not in ("apply", "dry_run"):
             raise FixFirst(f"The mode is {self.mode!r}.", advice="It must be apply or dry_run.")
-        released = str(self.release_brake).lower() == "true"
-        brake = Brake(1.0 if released else config.number("brake_share"), int(config.number("brake_floor")))
+        brake = config.brake(_is_true(self.release_brake))
         flow = self.opened()
         mode: Mode = "dry_run" if self.mode == "dry_run" else "apply"
-        plan = draft_plan(flow.ledger, flow.flow, flow.rules, run_name(context), brake, mode)
+        plan = draft_plan(flow.ledger, flow.flow, flow.rules, run_name(context), brake, mode, config.patience())
         self.log.info("%s%s", plan.summary(), " Dry run: nothing will be sent." if mode == "dry_run" else "")
         return {"plan_id": plan.plan_id, "hash": plan.plan_hash, "counts": plan.counts, "changes": plan.changes}
 
@@ -91,7 +108,7 @@ class AccountsApplyOperator(FlowOperator):
         flow = self.opened()
         applier = Applier(
             flow.ledger, flow.flow, flow.zendesk.client, run_name(context), int(self.plan_id),
-            bulk=flow.zendesk.bulk_import, writes=writes,
+            bulk=flow.zendesk.bulk_import, writes=writes, policies=config.policies(),
         )  # fmt: skip
         patience = time.monotonic() + config.number("wait_in_place_seconds")
         while not isinstance(state := applier.step(), Done):

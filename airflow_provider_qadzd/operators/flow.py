@@ -48,7 +48,7 @@ class OpenFlow:
     def rules(self) -> Rules:
         """How records are mapped."""
         page = self.qad.settings.customer_url.replace("{base_url}", self.qad.qad_url)
-        return Rules(self.settings.organization, self.settings.user, page)
+        return Rules(self.settings.organization, self.settings.user, page, config.policies())
 
 
 class FlowOperator(BaseOperator):

@@ -102,7 +102,7 @@ def test_a_memory_lost_is_found_again(small: World, ledger_path: Path) -> None:
     small.sync()
     small.count_anew()
     with small.ledger.writing() as tx:
-        for table in ("link", "mirror", "wanted", "qad_record", "export_cursor", "change_item"):
+        for table in ("link", "mirror", "wanted", "qad_read", "qad_record", "export_cursor", "change_item"):
             tx.exec_driver_sql(f"DELETE FROM qadzd_{table}")  # noqa: S608
         tx.exec_driver_sql("UPDATE qadzd_flow SET mapping_digest = ''")
     small.clock.sleep(130)
