@@ -176,7 +176,7 @@ def test_a_first_email_is_added(synced: World) -> None:
 
 
 def test_a_moved_contact_gets_the_new_membership(synced: World) -> None:
-    """A contact who moves to another customer becomes a member there, once."""
+    """A contact who moves to another customer becomes a member there, once, and then is at home there."""
     user = synced.users()["50006"]
     (old,) = synced.homes(user["id"])
     synced.sandbox.post_control("contacts", {"id": 50006, "customers": ["C0000209"]})
@@ -184,6 +184,7 @@ def test_a_moved_contact_gets_the_new_membership(synced: World) -> None:
     assert plan.counts["membership"] == {"added": 1}
     assert synced.homes(user["id"]) == {old, "C0000209"}
     assert synced.writes() == 1
+    assert synced.sync()[0].counts["membership"] == {"made_default": 1}
     assert synced.sync()[0].changes == 0
 
 
