@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..clock import parse_instant
-from ..web import Call, Reply, refuse
+from ..web import Call, Reply, refuse, reply_json
 from . import jobs, oddities, people
 from .errors import bad_request, not_found, too_many_values
 from .models import User
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 
 ERASED_NAME = "Permanently Deleted User"
+DELETED_SHOWN = (
+    "id", "name", "email", "created_at", "updated_at", "time_zone", "phone", "shared_phone_number", "photo",
+    "locale_id", "locale", "organization_id", "role", "active",
+)  # fmt: skip
+"""What is shown of a deleted user."""
 
 
 def _answer(state: State, row: User, status: int = 200) -> Reply:
@@ -140,7 +145,13 @@ def _deleted(state: State, call: Call) -> User:
 
 
 def _show_deleted(state: State, call: Call) -> Reply:
-    return Reply(200, b'{"deleted_user":' + state.zendesk.users.encoded(_deleted(state, call).id) + b"}")
+    return _told_of_deleted(state, _deleted(state, call))
+
+
+def _told_of_deleted(state: State, row: User) -> Reply:
+    shown = {name: getattr(row, name) for name in DELETED_SHOWN}
+    url = state.zendesk.url("deleted_users", row.id)
+    return reply_json({"deleted_user": {**shown, "url": url}})
 
 
 def _erase(state: State, call: Call) -> Reply:
@@ -149,7 +160,7 @@ def _erase(state: State, call: Call) -> Reply:
     row.name, row.email, row.phone, row.external_id = ERASED_NAME, None, None, None
     row.tags, row.user_fields = [], dict.fromkeys(row.user_fields)
     state.zendesk.users.changed(row, state.now)
-    return Reply(200, b'{"deleted_user":' + state.zendesk.users.encoded(row.id) + b"}")
+    return _told_of_deleted(state, row)
 
 
 def _import_rows(state: State, call: Call) -> list[Any]:
