@@ -17,16 +17,18 @@ Dialects (the systems; no ledger, no Airflow):
 
 Decisions (pure):
     sync/mapping    QAD record -> what Zendesk should have
+    sync/policies   what the owner chose where the two collide
     sync/plan       what to do about one record
     sync/match      which QAD customer a ticket belongs to
 
 Doing (the only modules that touch a system and the ledger):
-    sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs)
+    sync/collect (sync/absence) -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs, sync/moves)
     sync/receive, sync/export, sync/onboard, sync/doctor
 
 Memory:
-    ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
-                applying, tickets, exports, vault (secrets), consents, budget (calls a minute), health, migrations
+    ledger/     schema, store (transactions), identity (source, account, flow), accounts, absence, differences, members,
+                moves, changes, applying, tickets, exports, vault (secrets), consents, budget (calls a minute),
+                health, migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor cli provider_info
