@@ -25,11 +25,13 @@ LAYERS = {
     "doing": (
         "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
         "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup",
+        "sync.drift", "sync.rebuild", "sync.rekey",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),
     "edge": (
         "hooks", "operators", "sensors", "triggers", "plugin", "cli", "provider_info", "retry", "config", "doctor",
+        "cli_drift",
     ),
     "sandbox": ("sandbox",),
     "dags": ("dags",),
