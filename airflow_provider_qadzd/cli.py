@@ -12,6 +12,7 @@ from pathlib import Path
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
+from airflow_provider_qadzd import cli_drift
 from airflow_provider_qadzd.errors import QadzdError
 
 _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
@@ -21,6 +22,7 @@ _CONN = Arg(("conn_id",), help="Zendesk connection id")
 _DISCONNECT = Arg(("--disconnect",), help="Revoke the token in Zendesk and forget it instead", action="store_true")
 _FLOW = Arg(("--flow",), help="Only this flow of [qadzd] flows; every flow if not given")
 _JSON = Arg(("--json",), help="Print JSON", action="store_true")
+_NOW = Arg(("--now",), help="Look at Zendesk first; else what the last look found", action="store_true")
 _SILENT = Arg(
     ("--silent-hours",), help="Hours without a delivery, while tickets change, to warn of", type=float, default=6
 )
@@ -31,6 +33,7 @@ def get_commands() -> list[GroupCommand]:
     ledger = (
         _command("upgrade", "Migrate the ledger's tables to this version", ledger_upgrade),
         _command("status", "Show where the ledger is and its tables' revision", ledger_status),
+        _command("rebuild", "Find lost links again by Zendesk's external ids", cli_drift.rebuild, _FLOW),
     )
     commands = (
         GroupCommand("ledger", "The ledger's database", ledger),
@@ -38,6 +41,7 @@ def get_commands() -> list[GroupCommand]:
         _command("connect", "Authorize a Zendesk connection in any browser", connect, _CONN, _DISCONNECT),
         _command("dags", "Copy this package's DAG files", dags, _TO),
         _command("doctor", "Look at everything that a flow rests on", doctor, _FLOW, _JSON, _SILENT),
+        _command("drift", "Show what was done by hand in Zendesk", cli_drift.drift, _FLOW, _NOW, _JSON),
         _command("new-key", "Print a new vault key", new_key),
         _command("rotate-keys", "Seal every kept secret with the newest key", rotate_keys),
     )

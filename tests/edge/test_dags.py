@@ -30,6 +30,7 @@ NAMES = {
     "qadzd_ticket_history",
     "qadzd_ticket_events",
     "qadzd_onboard",
+    "qadzd_reconcile",
 }
 
 
