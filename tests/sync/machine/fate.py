@@ -10,7 +10,7 @@ from tests.sync.machine.hands import MAILS, NAMES
 
 OWNERS = st.sampled_from(["a", "b"])
 PICK = st.integers(0, 30)
-POINT = st.integers(1, 60)
+POINT = st.integers(1, 45)
 FEW_OR_MANY = st.sampled_from([1, 1, 5])
 NAME, MAIL = st.sampled_from(NAMES), st.sampled_from(MAILS)
 CITY = st.sampled_from(["Leeds", "Lund", ""])

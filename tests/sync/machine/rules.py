@@ -92,6 +92,13 @@ class AccountsMachine(Edits):
         self.faulty = True
         self.world.fault(call, **how, skip=skip, times=times)
 
+    @rule(effect=st.booleans(), skip=st.integers(0, 6), how=st.sampled_from(["drop", "status", "html"]))
+    def a_write_is_lost(self, effect: bool, skip: int, how: str) -> None:
+        """Its answer, with or without its effect."""
+        self.faulty = True
+        for call in ("POST /api/v2/*", "PUT /api/v2/*"):
+            self.world.fault(call, action=how, after_effect=effect, skip=skip)
+
     @rule(
         job=st.sampled_from(JOBS), call=st.sampled_from(["* */*_many", "POST */create_many"]), times=st.integers(1, 3)
     )
@@ -138,12 +145,26 @@ class AccountsMachine(Edits):
         return True
 
     def whole_run(self, owner: str) -> None:
+        self.prepare(owner)
+        self.to_the_end(owner)
+
+    def prepare(self, owner: str) -> None:
         self.world.collect()
         self.world.mirror()
         run = self.runs[owner]
         run.plan = self.world.plan()
         run.applier = self.applier(owner)
-        self.to_the_end(owner)
+
+    def disturbed(self, owner: str, point: int, applying: bool, meanwhile: Callable[[], None] | None = None) -> None:
+        """A whole run to which something happens: at that point of all of it, or of applying alone."""
+        self.world.clock.sleep(130)
+        if not applying:
+            ended = self.attempt(lambda: self.whole_run(owner), point, meanwhile)
+        else:
+            ended = self.attempt(lambda: self.prepare(owner))
+            ended = ended and self.attempt(lambda: self.to_the_end(owner), point, meanwhile)
+        if not ended:
+            self.runs[owner] = Run()
 
     def applier(self, owner: str) -> Applier:
         plan = self.runs[owner].plan
@@ -165,11 +186,9 @@ class AccountsMachine(Edits):
         self.world.clock.sleep(130)
         self.attempt(lambda: self.whole_run(owner))
 
-    @rule(owner=OWNERS, point=POINT)
-    def run_and_be_killed(self, owner: str, point: int) -> None:
-        self.world.clock.sleep(130)
-        if not self.attempt(lambda: self.whole_run(owner), point):
-            self.runs[owner] = Run()
+    @rule(owner=OWNERS, point=POINT, applying=st.booleans())
+    def run_and_be_killed(self, owner: str, point: int, applying: bool) -> None:
+        self.disturbed(owner, point, applying)
 
     @rule(owner=OWNERS)
     def collect(self, owner: str) -> None:
@@ -199,8 +218,10 @@ class AccountsMachine(Edits):
         if not self.attempt(applier.step, point):
             run.applier = None
 
-    @rule(owner=OWNERS, point=POINT, seconds=st.sampled_from([0, 0, 301]), data=st.data())
-    def overtaken(self, owner: str, point: int, seconds: float, data: st.DataObject) -> None:
+    @rule(
+        owner=OWNERS, point=POINT, applying=st.booleans(), seconds=st.sampled_from([0, 0, 301]), data=st.data()
+    )  # fmt: skip
+    def overtaken(self, owner: str, point: int, applying: bool, seconds: float, data: st.DataObject) -> None:
         """In the middle of a run, time passes, another run goes all its way, or somebody edits."""
         other = "b" if owner == "a" else "a"
 
@@ -224,9 +245,7 @@ class AccountsMachine(Edits):
             else:
                 self.qad_changes_an_email(data.draw(PICK), data.draw(MAIL), data.draw(st.booleans()))
 
-        self.world.clock.sleep(130)
-        if not self.attempt(lambda: self.whole_run(owner), point, meanwhile):
-            self.runs[owner] = Run()
+        self.disturbed(owner, point, applying, meanwhile)
 
     # -- the proof -----------------------------------------------------------------------------------------------------
 
