@@ -93,6 +93,17 @@ class Edits(RuleBasedStateMachine):
             new = max(self.state.qad.contacts, default=50000) + 1
             self.hands.contact(new, name=f"New {new}", email=address, customers=codes, primary=primary)
 
+    @rule(home=PICK, joined=st.lists(PICK, max_size=2))
+    def qad_puts_everybody_at_a_customer(self, home: int, joined: list[int]) -> None:
+        """And of some, people in Zendesk know already."""
+        code, keyed = self.code(home), self.state.zendesk.organization_keyed(self.code(home))
+        for contact_id, contact in sorted(self.state.qad.contacts.items()):
+            self.hands.contact(contact_id, customers=list(dict.fromkeys([*contact.customers, code])))
+        for pick in joined:
+            user = self.state.zendesk.user_keyed(str(self.contact_id(pick)))
+            if keyed is not None and user is not None:
+                self.hands.join(user, keyed)
+
     @rule(pick=PICK)
     def qad_stops_telling_of_a_contact(self, pick: int) -> None:
         if len(self.state.qad.contacts) > 3:
@@ -134,6 +145,14 @@ class Edits(RuleBasedStateMachine):
         rows = self.users(staff=edit == "end-user")
         if rows and self.may(edit, "user", rows[pick % len(rows)].id):
             self.hands.user(rows[pick % len(rows)], edit, value)
+
+    @rule(pick=PICK, name=NAME)
+    def a_contact_becomes_staff(self, pick: int, name: str) -> None:
+        """And has another name in QAD."""
+        user = self.state.zendesk.user_keyed(str(self.contact_id(pick)))
+        if user is not None and user.role == "end-user" and self.may("agent", "user", user.id):
+            self.hands.user(user, "agent", "")
+            self.hands.contact(self.contact_id(pick), name=name)
 
     @rule(name=NAME, external_id=st.sampled_from([None, None, "other", "C0000401"]))
     def an_organization_is_made(self, name: str, external_id: str | None) -> None:
