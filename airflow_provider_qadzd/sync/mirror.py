@@ -35,24 +35,32 @@ def refresh_mirror(
     """
     rows = {} if rows is None else rows
     for leg, kind in _LEGS:
-        rows.setdefault(kind, 0)
-        _begin_anew_for_other_fields(ledger, account_id, leg, mapping.compared(kind))
-        position = exports.position_of(ledger, account_id, leg) or exports.start_position(0)
-        latest = ledger.clock.time() - SETTLE
-        begun = False
-        # A start in the settle time is moved back to where that begins: reading on from there would be reading again.
-        while not (begun and (exports.start_of(position) or 0) > latest):
-            begun, page = True, _page(client, kind, position, latest)
-            if page.cursor:  # none: a stream begun with a start time had nothing yet
-                position = page.cursor if kind == "user" else exports.start_position(float(page.cursor))
-            with ledger.writing() as tx:
-                accounts.save_mirror(tx, observed(account_id, kind, page.rows, ledger.clock.time(), mapping))
-                exports.move(tx, ledger, account_id, leg, position)
-            rows[kind] += len(page.rows)
-            if page.end_of_stream:
-                break
+        read_export(ledger, account_id, client, leg, kind, rows, mapping)
     _confirm_organizations(ledger, account_id, client, mapping)
     return rows
+
+
+def read_export(
+    ledger: Ledger, account_id: int, client: ZendeskClient, leg: str, kind: Kind, rows: dict[str, int],
+    mapping: FieldMapping,
+) -> None:  # fmt: skip
+    """Read one export on from where its `leg` stopped, from the beginning if it never did."""
+    rows.setdefault(kind, 0)
+    _begin_anew_for_other_fields(ledger, account_id, leg, mapping.compared(kind))
+    position = exports.position_of(ledger, account_id, leg) or exports.start_position(0)
+    latest = ledger.clock.time() - SETTLE
+    begun = False
+    # A start in the settle time is moved back to where that begins: reading on from there would be reading again.
+    while not (begun and (exports.start_of(position) or 0) > latest):
+        begun, page = True, _page(client, kind, position, latest)
+        if page.cursor:  # none: a stream begun with a start time had nothing yet
+            position = page.cursor if kind == "user" else exports.start_position(float(page.cursor))
+        with ledger.writing() as tx:
+            accounts.save_mirror(tx, observed(account_id, kind, page.rows, ledger.clock.time(), mapping))
+            exports.move(tx, ledger, account_id, leg, position)
+        rows[kind] += len(page.rows)
+        if page.end_of_stream:
+            break
 
 
 def _begin_anew_for_other_fields(ledger: Ledger, account_id: int, leg: str, names: Sequence[str]) -> None:
@@ -62,6 +70,12 @@ def _begin_anew_for_other_fields(ledger: Ledger, account_id: int, leg: str, name
         with ledger.writing() as tx:
             exports.move(tx, ledger, account_id, leg, exports.start_position(0))
             exports.move(tx, ledger, account_id, f"{leg}_fields", read_for)
+
+
+def note_confirmed(ledger: Ledger, account_id: int) -> None:
+    """Every organization has just been shown or found gone: no run need ask for them again for a day."""
+    with ledger.writing() as tx:
+        exports.move(tx, ledger, account_id, _CONFIRMED, exports.start_position(ledger.clock.time()))
 
 
 def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient, mapping: FieldMapping) -> None:
@@ -76,8 +90,7 @@ def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClien
     while ids := accounts.mirrored_ids(ledger, account_id, "organization", after, PAGE):
         observe(ledger, account_id, "organization", client.organizations.show_many(ids=ids), mapping, ids)
         after = ids[-1]
-    with ledger.writing() as tx:
-        exports.move(tx, ledger, account_id, _CONFIRMED, exports.start_position(ledger.clock.time()))
+    note_confirmed(ledger, account_id)
 
 
 def observe(

@@ -1,0 +1,311 @@
+"""What a look at the mirror asks: which linked records moved, whom to ask Zendesk about, what is there twice.
+
+Every question walks in key order, a page at a time, or has a bound, so that memory stays flat. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Select, and_, case, exists, func, or_, select
+
+from airflow_provider_qadzd.ledger.identity import Flow
+from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, wanted
+from airflow_provider_qadzd.ledger.store import Ledger
+from airflow_provider_qadzd.records import Kind
+
+pair_link = link.alias("pair_link")
+"""A membership that we know of."""
+
+PAGE = 500
+MOST_TOLD = 10_000
+"""Of one sort in one look, where a question is not asked page by page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A linked record that is not as it was when we last agreed. `written` are the fields as we last wrote them.
+
+    `active` is False for what is gone. `last_seen` is when Zendesk last showed it (Unix seconds).
+    """
+
+    key: str
+    zendesk_id: int
+    active: bool
+    written: Mapping[str, Any]
+    external_folded: str
+    wanted_external: str
+    email_folded: str
+    last_seen: float
+
+
+def moved(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[list[Moved]]:
+    """Pages of linked records, in key order, that are gone, changed by hand, or without the external id we want."""
+    ledger.take_stock(wanted, link, mirror)
+    linked = and_(
+        link.c.flow_id == wanted.c.flow_id, link.c.kind == wanted.c.kind, link.c.record_key == wanted.c.record_key,
+        link.c.other_key == "",
+    )  # fmt: skip
+    differs = or_(
+        mirror.c.zendesk_id.is_(None), mirror.c.active.is_(False), mirror.c.digest != link.c.current_digest,
+        mirror.c.external_folded != wanted.c.external_folded,
+    )  # fmt: skip
+    asked = (
+        select(
+            wanted.c.record_key, link.c.zendesk_id, link.c.body, mirror.c.active, mirror.c.external_folded,
+            wanted.c.external_folded, wanted.c.email_folded, mirror.c.observed_epoch,
+        )
+        .select_from(wanted.join(link, linked).outerjoin(mirror, _mirrored(flow)))
+        .where(wanted.c.flow_id == flow.flow_id, wanted.c.kind == kind, differs)
+        .order_by(wanted.c.record_key)
+        .limit(PAGE)
+    )  # fmt: skip
+    after = ""
+    while True:
+        with ledger.reading() as tx:
+            rows = tx.execute(asked.where(wanted.c.record_key > after)).all()
+        if not rows:
+            return
+        yield [
+            Moved(key, int(found), bool(active), body, now or "", wish, email, seen or 0.0)
+            for key, found, body, active, now, wish, email, seen in rows
+        ]
+        after = rows[-1][0]
+
+
+def unseen_organizations(ledger: Ledger, account_id: int, since: float, after: int, limit: int) -> list[int]:
+    """The next ids above `after` of organizations that no answer of Zendesk has shown `since` (Unix seconds).
+
+    Those that count as there, and linked ones that the mirror never had.
+    """
+    m = mirror.c
+    stale = select(m.zendesk_id).where(
+        m.account_id == account_id, m.kind == "organization", m.active, m.observed_epoch < since, m.zendesk_id > after
+    )
+    never = select(link.c.zendesk_id).where(
+        link.c.account_id == account_id, link.c.kind == "organization", link.c.zendesk_id > after,
+        ~exists().where(
+            m.account_id == account_id, m.kind == "organization", m.zendesk_id == link.c.zendesk_id
+        ),
+    )  # fmt: skip
+    ids = stale.union(never).subquery()
+    with ledger.reading() as tx:
+        return list(tx.execute(select(ids.c.zendesk_id).order_by(ids.c.zendesk_id).limit(limit)).scalars())
+
+
+def linked_to(ledger: Ledger, flow: Flow, kind: Kind, ids: Sequence[int]) -> dict[int, str]:
+    """The keys of this flow that these Zendesk ids are linked to."""
+    asked = select(link.c.zendesk_id, link.c.record_key).where(
+        link.c.flow_id == flow.flow_id, link.c.kind == kind, link.c.zendesk_id.in_(ids)
+    )
+    with ledger.reading() as tx:
+        return {int(found): key for found, key in tx.execute(asked)}
+
+
+def may_have_won(ledger: Ledger, flow: Flow, customer: str, gone: Moved, limit: int) -> list[int]:
+    """Organizations that a customer's organization may have been merged into, the likeliest first.
+
+    Where its people are now; and what Zendesk changed since it was last seen.
+    """
+    pair, user, there = link.alias("pair"), link.alias("user"), mirror.alias("there")
+    homes = (
+        select(there.c.organization_id, func.count().label("members"))
+        .select_from(
+            pair.join(user, and_(user.c.flow_id == pair.c.flow_id, user.c.kind == "user", user.c.other_key == "",
+                                 user.c.record_key == pair.c.record_key))
+            .join(there, and_(there.c.account_id == flow.account_id, there.c.kind == "user",
+                              there.c.zendesk_id == user.c.zendesk_id))
+        )
+        .where(
+            pair.c.flow_id == flow.flow_id, pair.c.kind == "membership", pair.c.other_key == customer,
+            there.c.organization_id.is_not(None), there.c.organization_id != gone.zendesk_id,
+        )
+        .group_by(there.c.organization_id)
+        .order_by(func.count().desc(), there.c.organization_id)
+        .limit(limit)
+    )  # fmt: skip
+    touched = (
+        select(mirror.c.zendesk_id)
+        .where(
+            mirror.c.account_id == flow.account_id, mirror.c.kind == "organization", mirror.c.active,
+            mirror.c.zendesk_id != gone.zendesk_id,
+        )
+        .order_by(mirror.c.updated_at.desc(), mirror.c.zendesk_id)
+        .limit(limit)
+    )  # fmt: skip
+    with ledger.reading() as tx:
+        found = [int(row[0]) for row in tx.execute(homes)] + [int(row) for row in tx.execute(touched).scalars()]
+    return list(dict.fromkeys(found))[:limit]
+
+
+# -- who belongs where -------------------------------------------------------------------------------------------------
+
+
+def foreign_defaults(ledger: Ledger, flow: Flow) -> Iterator[list[Any]]:
+    """Pages of linked end users whose default organization is none that they are members of by QAD, or is none.
+
+    Each with contact, user id, that organization's id and its external id. Only those that have a membership of ours.
+    """
+    user, org, home = link.alias("usr"), link.alias("org"), mirror.alias("home")
+    pair = _pair_said(flow)
+    own = exists().where(
+        pair, pair_link.c.record_key == user.c.record_key, *_is(org, flow, "organization"),
+        org.c.record_key == pair_link.c.other_key, org.c.zendesk_id == mirror.c.organization_id,
+    )  # fmt: skip
+    any_pair = exists().where(pair, pair_link.c.record_key == user.c.record_key)
+    at_home = and_(
+        home.c.account_id == flow.account_id, home.c.kind == "organization",
+        home.c.zendesk_id == mirror.c.organization_id,
+    )  # fmt: skip
+    asked = (
+        select(user.c.record_key, user.c.zendesk_id, mirror.c.organization_id, home.c.external_folded)
+        .select_from(user.join(mirror, _mirrored(flow, user)).outerjoin(home, at_home))
+        .where(*_is(user, flow, "user"), mirror.c.active, mirror.c.user_role == "end-user", any_pair, ~own)
+        .order_by(user.c.record_key)
+        .limit(PAGE)
+    )
+    after = ""
+    while True:
+        with ledger.reading() as tx:
+            rows = tx.execute(asked.where(user.c.record_key > after)).all()
+        if not rows:
+            return
+        yield list(rows)
+        after = rows[-1].record_key
+
+
+def to_ask_about(ledger: Ledger, flow: Flow, after: str, limit: int) -> list[str]:
+    """The next contacts above `after` whose default organization does not tell that all their memberships are there.
+
+    Nothing tells of memberships in bulk. Most contacts have one, and it is their default: those need no question.
+    """
+    user, org = link.alias("usr"), link.alias("org")
+    at_default = func.sum(case((org.c.zendesk_id == mirror.c.organization_id, 1), else_=0))
+    asked = (
+        select(pair_link.c.record_key)
+        .select_from(
+            pair_link.join(user, and_(*_is(user, flow, "user"), user.c.record_key == pair_link.c.record_key))
+            .join(mirror, _mirrored(flow, user))
+            .join(org, and_(*_is(org, flow, "organization"), org.c.record_key == pair_link.c.other_key))
+        )
+        .where(
+            _pair_said(flow), pair_link.c.record_key > after, mirror.c.active, mirror.c.user_role == "end-user"
+        )
+        .group_by(pair_link.c.record_key)
+        .having(or_(func.count() > 1, at_default == 0))
+        .order_by(pair_link.c.record_key)
+        .limit(limit)
+    )  # fmt: skip
+    with ledger.reading() as tx:
+        return list(tx.execute(asked).scalars())
+
+
+def memberships_of(ledger: Ledger, flow: Flow, contacts: Sequence[str]) -> dict[str, tuple[int, dict[str, int]]]:
+    """By contact: the user's id, and by customer the organization's id, of memberships that QAD still asks for."""
+    user, org = link.alias("usr"), link.alias("org")
+    asked = (
+        select(pair_link.c.record_key, pair_link.c.other_key, user.c.zendesk_id, org.c.zendesk_id)
+        .select_from(
+            pair_link.join(user, and_(*_is(user, flow, "user"), user.c.record_key == pair_link.c.record_key))
+            .join(mirror, _mirrored(flow, user))
+            .join(org, and_(*_is(org, flow, "organization"), org.c.record_key == pair_link.c.other_key))
+        )
+        .where(
+            _pair_said(flow), pair_link.c.record_key.in_(contacts), mirror.c.active,
+            mirror.c.user_role == "end-user",
+        )
+    )  # fmt: skip
+    found: dict[str, tuple[int, dict[str, int]]] = {}
+    with ledger.reading() as tx:
+        for contact, customer, user_id, organization_id in tx.execute(asked):
+            found.setdefault(contact, (int(user_id), {}))[1][customer] = int(organization_id)
+    return found
+
+
+def _pair_said(flow: Flow) -> ColumnElement[bool]:
+    """A membership link of a pair that the last complete read of contacts still saw, in the contact's name or, where a
+    mailbox is shared, in another's.
+    """
+    latest = (
+        select(func.max(qad_read.c.read_id))
+        .where(qad_read.c.source_id == flow.source_id, qad_read.c.kind == "contact", qad_read.c.complete.is_(True))
+        .scalar_subquery()
+    )
+    own, peer = wanted.alias("own"), wanted.alias("peer")
+    said = exists().where(
+        qad_contact_of.c.source_id == flow.source_id, qad_contact_of.c.contact_key == pair_link.c.record_key,
+        qad_contact_of.c.customer_key == pair_link.c.other_key, qad_contact_of.c.last_read >= latest,
+    )  # fmt: skip
+    shared = exists().where(
+        own.c.flow_id == flow.flow_id, own.c.kind == "user", own.c.record_key == pair_link.c.record_key,
+        own.c.email_folded != "", peer.c.flow_id == flow.flow_id, peer.c.kind == "user",
+        peer.c.email_folded == own.c.email_folded, qad_contact_of.c.source_id == flow.source_id,
+        qad_contact_of.c.contact_key == peer.c.record_key, qad_contact_of.c.customer_key == pair_link.c.other_key,
+        qad_contact_of.c.last_read >= latest,
+    )  # fmt: skip
+    return and_(pair_link.c.flow_id == flow.flow_id, pair_link.c.kind == "membership", or_(said, shared))
+
+
+# -- one record twice --------------------------------------------------------------------------------------------------
+
+
+def duplicates(ledger: Ledger, flow: Flow, kind: Kind, own_field: str) -> list[tuple[str, int, int, str]]:
+    """Records that look like a linked one: its key, its Zendesk id, the other's, and what they share.
+
+    The other has its external id; or it is nobody's and has its QAD key in `own_field`; or it is nobody's, without an
+    external id, and has its email or name (a user's name counts within one organization only).
+    """
+    other, current, owner = mirror.alias("other"), mirror.alias("current"), link.alias("owner")
+    taken = exists().where(
+        owner.c.account_id == other.c.account_id, owner.c.kind == other.c.kind, owner.c.zendesk_id == other.c.zendesk_id
+    )
+    stranger = and_(~taken, other.c.external_folded == "", other.c.user_role.in_(["", "end-user"]))
+    here = and_(other.c.name_folded == wanted.c.name_folded, other.c.organization_id == current.c.organization_id)
+    shared: list[tuple[str, ColumnElement[bool]]] = [
+        ("external_id", and_(other.c.external_folded == wanted.c.external_folded, wanted.c.external_folded != "")),
+        (own_field, and_(~taken, other.c.fields[own_field].as_string() == wanted.c.record_key)),
+    ]
+    if kind == "user":
+        shared.append(("email", and_(stranger, other.c.email_folded == func.nullif(wanted.c.email_folded, ""))))
+        shared.append(("name and organization", and_(stranger, here)))
+    else:
+        shared.append(("name", and_(stranger, other.c.name_folded == wanted.c.name_folded)))
+    found: dict[tuple[str, int], tuple[str, int, int, str]] = {}
+    for by, alike in shared:
+        asked = _beside(flow, kind, other, current).where(alike).limit(MOST_TOLD)
+        with ledger.reading() as tx:
+            for key, own_id, other_id in tx.execute(asked):
+                found.setdefault((key, int(other_id)), (key, int(own_id), int(other_id), by))
+    return [found[pair] for pair in sorted(found)]
+
+
+def _beside(flow: Flow, kind: Kind, other: FromClause, current: FromClause) -> Select[Any]:
+    """Linked records with every other one of their account; whoever asks says which."""
+    linked = and_(*_is(link, flow, kind), link.c.record_key == wanted.c.record_key)
+    own = and_(
+        current.c.account_id == flow.account_id, current.c.kind == kind, current.c.zendesk_id == link.c.zendesk_id
+    )
+    in_account = and_(
+        other.c.account_id == flow.account_id, other.c.kind == kind, other.c.active,
+        other.c.zendesk_id != link.c.zendesk_id,
+    )  # fmt: skip
+    joined = wanted.join(link, linked).join(current, own).join(other, in_account)
+    return (
+        select(wanted.c.record_key, link.c.zendesk_id, other.c.zendesk_id)
+        .select_from(joined)
+        .where(wanted.c.flow_id == flow.flow_id, wanted.c.kind == kind)
+        .order_by(wanted.c.record_key, other.c.zendesk_id)
+    )
+
+
+def _is(linked: FromClause, flow: Flow, kind: Kind) -> tuple[ColumnElement[bool], ...]:
+    return linked.c.flow_id == flow.flow_id, linked.c.kind == kind, linked.c.other_key == ""
+
+
+def _mirrored(flow: Flow, linked: FromClause = link) -> ColumnElement[bool]:
+    return and_(
+        mirror.c.account_id == flow.account_id, mirror.c.kind == linked.c.kind,
+        mirror.c.zendesk_id == linked.c.zendesk_id,
+    )  # fmt: skip
