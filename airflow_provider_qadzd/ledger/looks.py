@@ -309,3 +309,23 @@ def _mirrored(flow: Flow, linked: FromClause = link) -> ColumnElement[bool]:
         mirror.c.account_id == flow.account_id, mirror.c.kind == linked.c.kind,
         mirror.c.zendesk_id == linked.c.zendesk_id,
     )  # fmt: skip
+
+
+# -- what a rebuilt ledger leaves ------------------------------------------------------------------------------------
+
+
+def unmatched(ledger: Ledger, flow: Flow, kind: Kind) -> tuple[int, int]:
+    """How many wanted records have no link, and how many Zendesk records have an external id that none of ours has."""
+    linked, peer = link.alias(), wanted.alias()
+    alone = select(func.count()).where(
+        wanted.c.flow_id == flow.flow_id, wanted.c.kind == kind,
+        ~exists().where(*_is(linked, flow, kind), linked.c.record_key == wanted.c.record_key),
+    )  # fmt: skip
+    strange = select(func.count()).where(
+        mirror.c.account_id == flow.account_id, mirror.c.kind == kind, mirror.c.active, mirror.c.external_folded != "",
+        ~exists().where(
+            peer.c.flow_id == flow.flow_id, peer.c.kind == kind, peer.c.external_folded == mirror.c.external_folded
+        ),
+    )  # fmt: skip
+    with ledger.reading() as tx:
+        return int(tx.execute(alone).scalar_one()), int(tx.execute(strange).scalar_one())

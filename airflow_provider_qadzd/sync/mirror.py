@@ -22,7 +22,7 @@ CONFIRM_EVERY = 86_400.0
 """Seconds after which organizations are asked for by id: the export is not known to tell of deleted ones."""
 
 _CONFIRMED = "organizations_confirmed"
-_LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"), ("mirror_users", "user"))
+LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"), ("mirror_users", "user"))
 
 
 def refresh_mirror(
@@ -34,7 +34,7 @@ def refresh_mirror(
     They are counted in `rows` with each page, so that whoever is stopped in between can tell and go on.
     """
     rows = {} if rows is None else rows
-    for leg, kind in _LEGS:
+    for leg, kind in LEGS:
         read_export(ledger, account_id, client, leg, kind, rows, mapping)
     _confirm_organizations(ledger, account_id, client, mapping)
     return rows
