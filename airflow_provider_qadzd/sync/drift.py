@@ -298,9 +298,8 @@ def told(row: Any) -> str:
     """What stands, in words."""
     detail: dict[str, Any] = dict(row.detail)
     if row.what == "edited":
-        return ", ".join(
-            f"{name}: {_spelt(now)}, we want {_spelt(ours)}" for name, (now, ours) in detail["fields"].items()
-        )
+        fields = detail["fields"].items()
+        return ", ".join(f"{name} is {_spelt(now)}, we want {_spelt(ours)}" for name, (now, ours) in fields)
     if row.what == "rekeyed":
         now, ours = detail["external_id"]
         return f"external id {_spelt(now)}, ours is {_spelt(ours)}"
