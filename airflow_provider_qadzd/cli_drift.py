@@ -31,7 +31,7 @@ def drift(given: argparse.Namespace) -> None:
     told: dict[str, Any] = {}
     for name, flow in _flows(given):
         if given.now:
-            looked = patiently(partial(look, flow.ledger, flow.flow, flow.zendesk.client, RUN))
+            looked = patiently(partial(look, flow.ledger, flow.flow, flow.zendesk.client, RUN, flow.rules.mapping))
             print(looked.summary(), file=sys.stderr)
         rows = standing(flow.ledger, flow.flow, limit=_SHOWN)
         if given.json:
@@ -55,7 +55,7 @@ def rebuild(given: argparse.Namespace) -> None:
 
     for name, flow in _flows(given):
         print(f"Flow {name}: reading QAD and all of Zendesk. Nothing is written there.", flush=True)
-        for read in collect(flow.ledger, flow.flow.source_id, flow.qad.client, RUN):
+        for read in collect(flow.ledger, flow.flow.source_id, flow.qad.client, RUN, flow.rules.mapping):
             print(f"QAD: {read.summary()}.", flush=True)
         found = patiently(partial(find_again, flow.ledger, flow.flow, flow.zendesk.client, flow.rules, RUN))
         print(found.summary())

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, case, exists, false, func, or_, select
 
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, wanted
-from airflow_provider_qadzd.ledger.store import Ledger
+from airflow_provider_qadzd.ledger.store import Ledger, chunks
 from airflow_provider_qadzd.records import Kind
 
 pair_link = link.alias("pair_link")
@@ -28,17 +28,14 @@ MOST_TOLD = 10_000
 class Moved:
     """A linked record that is not as it was when we last agreed. `written` are the fields as we last wrote them.
 
-    `active` is False for what is gone. `last_seen` is when Zendesk last showed it (Unix seconds).
+    `active` is False for what is gone.
     """
 
     key: str
     zendesk_id: int
     active: bool
     written: Mapping[str, Any]
-    external_folded: str
-    wanted_external: str
     email_folded: str
-    last_seen: float
 
 
 def moved(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[list[Moved]]:
@@ -54,8 +51,8 @@ def moved(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[list[Moved]]:
     )  # fmt: skip
     asked = (
         select(
-            wanted.c.record_key, link.c.zendesk_id, link.c.body, mirror.c.active, mirror.c.external_folded,
-            wanted.c.external_folded, wanted.c.email_folded, mirror.c.observed_epoch,
+            wanted.c.record_key, link.c.zendesk_id, func.coalesce(mirror.c.active, false()), link.c.body,
+            wanted.c.email_folded,
         )
         .select_from(wanted.join(link, linked).outerjoin(mirror, _mirrored(flow)))
         .where(wanted.c.flow_id == flow.flow_id, wanted.c.kind == kind, differs)
@@ -68,46 +65,14 @@ def moved(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[list[Moved]]:
             rows = tx.execute(asked.where(wanted.c.record_key > after)).all()
         if not rows:
             return
-        yield [
-            Moved(key, int(found), bool(active), body, now or "", wish, email, seen or 0.0)
-            for key, found, body, active, now, wish, email, seen in rows
-        ]
-        after = rows[-1][0]
+        yield [Moved(*row) for row in rows]
+        after = rows[-1].record_key
 
 
-def unseen_organizations(ledger: Ledger, account_id: int, since: float, after: int, limit: int) -> list[int]:
-    """The next ids above `after` of organizations that no answer of Zendesk has shown `since` (Unix seconds).
-
-    Those that count as there, and linked ones that the mirror never had.
-    """
-    m = mirror.c
-    stale = select(m.zendesk_id).where(
-        m.account_id == account_id, m.kind == "organization", m.active, m.observed_epoch < since, m.zendesk_id > after
-    )
-    never = select(link.c.zendesk_id).where(
-        link.c.account_id == account_id, link.c.kind == "organization", link.c.zendesk_id > after,
-        ~exists().where(
-            m.account_id == account_id, m.kind == "organization", m.zendesk_id == link.c.zendesk_id
-        ),
-    )  # fmt: skip
-    ids = stale.union(never).subquery()
-    with ledger.reading() as tx:
-        return list(tx.execute(select(ids.c.zendesk_id).order_by(ids.c.zendesk_id).limit(limit)).scalars())
-
-
-def linked_to(ledger: Ledger, flow: Flow, kind: Kind, ids: Sequence[int]) -> dict[int, str]:
-    """The keys of this flow that these Zendesk ids are linked to."""
-    asked = select(link.c.zendesk_id, link.c.record_key).where(
-        link.c.flow_id == flow.flow_id, link.c.kind == kind, link.c.zendesk_id.in_(ids)
-    )
-    with ledger.reading() as tx:
-        return {int(found): key for found, key in tx.execute(asked)}
-
-
-def may_have_won(ledger: Ledger, flow: Flow, customer: str, gone: Moved, limit: int) -> list[int]:
+def may_have_won(ledger: Ledger, flow: Flow, gone: Moved, limit: int) -> list[int]:
     """Organizations that a customer's organization may have been merged into, the likeliest first.
 
-    Where its people are now; and what Zendesk changed since it was last seen.
+    Where its people are now; and what Zendesk changed last.
     """
     pair, user, there = link.alias("pair"), link.alias("user"), mirror.alias("there")
     homes = (
@@ -119,7 +84,7 @@ def may_have_won(ledger: Ledger, flow: Flow, customer: str, gone: Moved, limit: 
                               there.c.zendesk_id == user.c.zendesk_id))
         )
         .where(
-            pair.c.flow_id == flow.flow_id, pair.c.kind == "membership", pair.c.other_key == customer,
+            pair.c.flow_id == flow.flow_id, pair.c.kind == "membership", pair.c.other_key == gone.key,
             there.c.organization_id.is_not(None), there.c.organization_id != gone.zendesk_id,
         )
         .group_by(there.c.organization_id)
@@ -146,22 +111,18 @@ def may_have_won(ledger: Ledger, flow: Flow, customer: str, gone: Moved, limit: 
 def foreign_defaults(ledger: Ledger, flow: Flow) -> Iterator[list[Any]]:
     """Pages of linked end users whose default organization is none that they are members of by QAD, or is none.
 
-    Each with contact, user id, that organization's id and its external id. Only those that have a membership of ours.
+    Each with contact, user id and that organization's id. Only those that have a membership of ours.
     """
-    user, org, home = link.alias("usr"), link.alias("org"), mirror.alias("home")
+    user, org = link.alias("usr"), link.alias("org")
     pair = _pair_said(flow)
     own = exists().where(
         pair, pair_link.c.record_key == user.c.record_key, *_is(org, flow, "organization"),
         org.c.record_key == pair_link.c.other_key, org.c.zendesk_id == mirror.c.organization_id,
     )  # fmt: skip
     any_pair = exists().where(pair, pair_link.c.record_key == user.c.record_key)
-    at_home = and_(
-        home.c.account_id == flow.account_id, home.c.kind == "organization",
-        home.c.zendesk_id == mirror.c.organization_id,
-    )  # fmt: skip
     asked = (
-        select(user.c.record_key, user.c.zendesk_id, mirror.c.organization_id, home.c.external_folded)
-        .select_from(user.join(mirror, _mirrored(flow, user)).outerjoin(home, at_home))
+        select(user.c.record_key, user.c.zendesk_id, mirror.c.organization_id)
+        .select_from(user.join(mirror, _mirrored(flow, user)))
         .where(*_is(user, flow, "user"), mirror.c.active, mirror.c.user_role == "end-user", any_pair, ~own)
         .order_by(user.c.record_key)
         .limit(PAGE)
@@ -257,28 +218,58 @@ def duplicates(ledger: Ledger, flow: Flow, kind: Kind, own_field: str) -> list[t
     The other has its external id; or it is nobody's and has its QAD key in `own_field`; or it is nobody's, without an
     external id, and has its email or name (a user's name counts within one organization only).
     """
-    other, current, owner = mirror.alias("other"), mirror.alias("current"), link.alias("owner")
-    taken = exists().where(
-        owner.c.account_id == other.c.account_id, owner.c.kind == other.c.kind, owner.c.zendesk_id == other.c.zendesk_id
-    )
-    stranger = and_(~taken, other.c.external_folded == "", other.c.user_role.in_(["", "end-user"]))
+    other, current = mirror.alias("other"), mirror.alias("current")
+    stranger = and_(_nobodys(other), other.c.external_folded == "", other.c.user_role.in_(["", "end-user"]))
     here = and_(other.c.name_folded == wanted.c.name_folded, other.c.organization_id == current.c.organization_id)
-    shared: list[tuple[str, ColumnElement[bool]]] = [
-        ("external_id", and_(other.c.external_folded == wanted.c.external_folded, wanted.c.external_folded != "")),
-        (own_field, and_(~taken, other.c.fields[own_field].as_string() == wanted.c.record_key)),
+    alike: list[tuple[str, ColumnElement[bool]]] = [
+        ("external id", and_(other.c.external_folded == wanted.c.external_folded, wanted.c.external_folded != "")),
     ]
     if kind == "user":
-        shared.append(("email", and_(stranger, other.c.email_folded == func.nullif(wanted.c.email_folded, ""))))
-        shared.append(("name and organization", and_(stranger, here)))
+        alike.append(("email", and_(stranger, other.c.email_folded == func.nullif(wanted.c.email_folded, ""))))
+        alike.append(("name and organization", and_(stranger, here)))
     else:
-        shared.append(("name", and_(stranger, other.c.name_folded == wanted.c.name_folded)))
-    found: dict[tuple[str, int], tuple[str, int, int, str]] = {}
-    for by, alike in shared:
-        asked = _beside(flow, kind, other, current).where(alike).limit(MOST_TOLD)
+        alike.append(("name", and_(stranger, other.c.name_folded == wanted.c.name_folded)))
+    found = [(key, own, other_id, own_field) for key, own, other_id in _with_our_key(ledger, flow, kind, own_field)]
+    for by, condition in alike:
+        asked = _beside(flow, kind, other, current).where(condition).limit(MOST_TOLD)
         with ledger.reading() as tx:
-            for key, own_id, other_id in tx.execute(asked):
-                found.setdefault((key, int(other_id)), (key, int(own_id), int(other_id), by))
-    return [found[pair] for pair in sorted(found)]
+            found += [(key, int(own), int(other_id), by) for key, own, other_id in tx.execute(asked)]
+    # What is told first of a pair is what they share above all.
+    return sorted({(key, other_id): (key, own, other_id, by) for key, own, other_id, by in reversed(found)}.values())
+
+
+def _nobodys(other: FromClause) -> ColumnElement[bool]:
+    owner = link.alias("owner")
+    return ~exists().where(
+        owner.c.account_id == other.c.account_id, owner.c.kind == other.c.kind, owner.c.zendesk_id == other.c.zendesk_id
+    )
+
+
+def _with_our_key(ledger: Ledger, flow: Flow, kind: Kind, own_field: str) -> list[tuple[str, int, int]]:
+    """Linked keys that stand in the own field of a record that is nobody's: key, its Zendesk id, the other's.
+
+    The strangers are few and come first: no index leads from a key into their fields.
+    """
+    stands = mirror.c.fields[own_field].as_string()
+    strangers = (
+        select(stands, mirror.c.zendesk_id)
+        .where(
+            mirror.c.account_id == flow.account_id, mirror.c.kind == kind, mirror.c.active, _nobodys(mirror),
+            stands != "",
+        )
+        .order_by(mirror.c.zendesk_id)
+        .limit(MOST_TOLD)
+    )  # fmt: skip
+    found = []
+    with ledger.reading() as tx:
+        others = [(str(key), int(other)) for key, other in tx.execute(strangers)]
+        for some in chunks(others, PAGE):
+            linked = select(link.c.record_key, link.c.zendesk_id).where(
+                *_is(link, flow, kind), link.c.record_key.in_({key for key, _ in some})
+            )
+            own = {key: int(zendesk_id) for key, zendesk_id in tx.execute(linked)}
+            found += [(key, own[key], other) for key, other in some if key in own]
+    return found
 
 
 def _beside(flow: Flow, kind: Kind, other: FromClause, current: FromClause) -> Select[Any]:
@@ -311,7 +302,14 @@ def _mirrored(flow: Flow, linked: FromClause = link) -> ColumnElement[bool]:
     )  # fmt: skip
 
 
-# -- what a rebuilt ledger leaves ------------------------------------------------------------------------------------
+# -- what a rebuilt ledger leaves --------------------------------------------------------------------------------------
+
+
+def links_by_kind(ledger: Ledger, flow: Flow) -> dict[str, int]:
+    """How many links the flow has."""
+    asked = select(link.c.kind, func.count()).where(link.c.flow_id == flow.flow_id).group_by(link.c.kind)
+    with ledger.reading() as tx:
+        return {kind: int(count) for kind, count in tx.execute(asked.order_by(link.c.kind))}
 
 
 def unmatched(ledger: Ledger, flow: Flow, kind: Kind) -> tuple[int, int]:

@@ -274,13 +274,14 @@ audit_entry = _table(
 
 drift = _table(
     "drift",
-    "Each difference of Zendesk from what we wrote or want, while it stands; `look` saw it last.",
+    "Each difference of Zendesk from what we wrote, while it stands; `look` saw it last.",
     _part("flow_id", Id),
     _part("kind"),
     _part("record_key"),
     _part("other_key"),  # a membership's customer, a duplicate's Zendesk id
     _part("what"),
-    Column("zendesk_id", BigInteger),
+    _required("zendesk_id", BigInteger),
+    Column("other_id", BigInteger),  # the Zendesk record that it also concerns: a merge's winner, a duplicate, a home
     _required("detail", JSON),
     _required("first_seen_at", String),
     _required("last_seen_at", String),

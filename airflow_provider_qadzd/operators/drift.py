@@ -23,7 +23,7 @@ class ZendeskLookOperator(FlowOperator):
     def execute(self, context: Mapping[str, Any], event: Any = None, so_far: Any = None) -> dict[str, Any]:
         flow = self.opened()
         with self.deferring():
-            looked = look(flow.ledger, flow.flow, flow.zendesk.client, run_name(context))
+            looked = look(flow.ledger, flow.flow, flow.zendesk.client, run_name(context), flow.rules.mapping)
         self.log.info("%s", looked.summary())
         rows = standing(flow.ledger, flow.flow, limit=_SHOWN)
         if rows:

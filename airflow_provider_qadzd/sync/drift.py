@@ -1,9 +1,8 @@
-"""Each night: what Zendesk has that is neither what we wrote nor what we want, found, told, and repaired when asked.
+"""Each night: what Zendesk has that is neither as we wrote it nor as we want it, found, told, and repaired when asked.
 
-A look first brings the mirror up to date: users by their export, organizations by an export from the beginning, because
-the export is not known to tell of deleted ones; those that it leaves out are asked for by id. Then the ledger is asked
-where a linked record moved. Zendesk is asked once more only about what a mirror cannot tell: whom a record was merged
-into, and memberships of people who have several.
+A look first brings the mirror up to date, and asks for every organization by id, because the export is not known to
+tell of deleted ones. Then the ledger is asked where a linked record moved. Zendesk is asked once more only about what a
+mirror cannot tell: whom a record was merged into, and memberships of people who have several.
 
 A look writes nothing in Zendesk. To repair, the links that would hide a difference give way, and the usual plan then
 decides by the usual rules what to write: one way into Zendesk, not two.
@@ -11,24 +10,27 @@ decides by the usual rules what to write: one way into Zendesk, not two.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_qadzd.ledger import Ledger, accounts, drift, exports, looks
 from airflow_provider_qadzd.ledger.applying import end_applier, take_applier
-from airflow_provider_qadzd.ledger.drift import Difference
+from airflow_provider_qadzd.ledger.drift import Difference, What
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.looks import Moved
 from airflow_provider_qadzd.records import Candidate, Kind, fold
-from airflow_provider_qadzd.sync.mapping import suffixed
-from airflow_provider_qadzd.sync.mirror import note_confirmed, observe, read_export, refresh_mirror
+from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping, suffixed
+from airflow_provider_qadzd.sync.mirror import (
+    confirm_organizations,
+    observe,
+    organizations_confirmed_at,
+    refresh_mirror,
+)
+from airflow_provider_qadzd.sync.ownership import merged, owner_of, same
 from airflow_provider_qadzd.sync.plan import Change, decide
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
-from airflow_provider_qadzd.zendesk.wire import PAGE, NotFound, Row
-
-log = logging.getLogger(__name__)
+from airflow_provider_qadzd.zendesk.wire import NotFound, Row
 
 MOST_ASKED = 2000
 """People whose memberships are asked about in one look; the next one goes on with those after them."""
@@ -42,6 +44,8 @@ OWN_FIELD: dict[Kind, str] = {
     "organization": "organization_fields.qad_customer", "user": "user_fields.qad_contact",
 }  # fmt: skip
 """Which field says whose record it is, beside the external id."""
+_FEW = 50
+"""People asked about between two notes of how far a look is: it may be stopped, and does not ask them again."""
 _REPAIR_SECONDS = 60.0
 
 
@@ -60,9 +64,11 @@ class Looked:
         return f"Zendesk against what we wrote: {told}; {self.news} are news, {self.over} are over."
 
 
-def look(ledger: Ledger, flow: Flow, client: ZendeskClient, run: str) -> Looked:
+def look(
+    ledger: Ledger, flow: Flow, client: ZendeskClient, run: str, mapping: FieldMapping = DEFAULT
+) -> Looked:  # fmt: skip
     """One look. It may be stopped anywhere, and goes on from there when it is called again soon."""
-    return _Look(ledger, flow, client, run).done()
+    return _Look(ledger, flow, client, run, mapping).done()
 
 
 def make_way(ledger: Ledger, flow: Flow, run: str) -> tuple[int, int]:
@@ -84,6 +90,7 @@ class _Look:
     flow: Flow
     client: ZendeskClient
     run: str
+    mapping: FieldMapping
     number: int = 0
     news: int = 0
     over: int = 0
@@ -91,106 +98,71 @@ class _Look:
 
     def done(self) -> Looked:
         self.number = self._begin()
-        refresh_mirror(self.ledger, self.flow.account_id, self.client)
-        self._read_organizations()
+        refresh_mirror(self.ledger, self.flow.account_id, self.client, mapping=self.mapping)
+        if organizations_confirmed_at(self.ledger, self.flow.account_id) < self.number:
+            confirm_organizations(self.ledger, self.flow.account_id, self.client, self.mapping)
         for kind in _KINDS:
             for page in looks.moved(self.ledger, self.flow, kind):
-                self._note(self._differences(kind, page))
+                self._note_moved(kind, page)
             self._note(self._twice(kind))
-        for page in looks.foreign_defaults(self.ledger, self.flow):
-            self._note(_away(row) for row in page)
+        for rows in looks.foreign_defaults(self.ledger, self.flow):
+            self._note(
+                Difference("user", row.record_key, "moved", row.zendesk_id, other_id=row.organization_id)
+                for row in rows
+            )
         asked = self._ask_memberships()
         self.over += drift.over(self.ledger, self.flow, self.number, self.run)
         self._move("look", "ended")
         return Looked(drift.counts(self.ledger, self.flow), self.news, self.over, asked)
 
     def _note(self, found: Iterable[Difference]) -> None:
-        self.news += drift.note(self.ledger, self.flow, list(found), self.number, self.run)
-
-    # -- where a look is -----------------------------------------------------------------------------------------------
+        self.news += drift.note(self.ledger, self.flow, found, self.number, self.run)
 
     def _begin(self) -> int:
         """The number of this look: the second in which it was begun, or that of one that was stopped lately."""
         now = int(self.ledger.clock.time())
-        begun = exports.start_of(self._position("look") or "ended")
+        begun = exports.start_of(self._position("look"))
         if begun is not None and now - begun < STALE:
             return begun
-        with self.ledger.writing() as tx:
-            for leg, position in (("look", exports.start_position(now)), ("organizations", exports.start_position(0))):
-                exports.move(tx, self.ledger, self.flow.account_id, self._leg(leg), position)
+        self._move("look", exports.start_position(now))
         return now
 
-    def _leg(self, name: str) -> str:
-        return f"drift_{name}:{self.flow.flow_id}"
-
-    def _position(self, name: str) -> str | None:
-        return exports.position_of(self.ledger, self.flow.account_id, self._leg(name))
+    def _position(self, name: str) -> str:
+        return exports.position_of(self.ledger, self.flow.account_id, f"drift_{name}:{self.flow.flow_id}") or ""
 
     def _move(self, name: str, position: str) -> None:
         with self.ledger.writing() as tx:
-            exports.move(tx, self.ledger, self.flow.account_id, self._leg(name), position)
-
-    # -- what is there -------------------------------------------------------------------------------------------------
-
-    def _read_organizations(self) -> None:
-        """Every organization there is, from the first on; those that the export leaves out are asked for by id.
-
-        What is gone is noted before the mirror says so: a run at this moment would make it again, and nobody would
-        hear that it had been merged.
-        """
-        if self._position("organizations") == "ended":
-            return
-        account = self.flow.account_id
-        read_export(self.ledger, account, self.client, self._leg("organizations"), "organization", {})
-        after = 0
-        while ids := looks.unseen_organizations(self.ledger, account, float(self.number), after, PAGE):
-            rows = self.client.organizations.show_many(ids=ids)
-            self._note_gone(set(ids) - {int(row["id"]) for row in rows})
-            observe(self.ledger, account, "organization", rows, asked=ids)
-            after = ids[-1]
-        note_confirmed(self.ledger, account)
-        self._move("organizations", "ended")
-
-    def _note_gone(self, ids: set[int]) -> None:
-        keys = looks.linked_to(self.ledger, self.flow, "organization", sorted(ids))
-        gone = [Moved(key, found, False, {}, "", "", "", 0.0) for found, key in keys.items()]
-        self._note(self._gone("organization", gone))
+            leg = f"drift_{name}:{self.flow.flow_id}"
+            exports.move(tx, self.ledger, self.flow.account_id, leg, position)
 
     # -- what differs --------------------------------------------------------------------------------------------------
 
-    def _differences(self, kind: Kind, page: Sequence[Moved]) -> Iterator[Difference]:
-        yield from self._gone(kind, [one for one in page if not one.active])
+    def _note_moved(self, kind: Kind, page: Sequence[Moved]) -> None:
         there = {one.key: one for one in page if one.active}
         for candidate in accounts.candidates(self.ledger, self.flow, kind, list(there)):
-            yield from _edits(there[candidate.key], candidate)
-
-    def _gone(self, kind: Kind, gone: Sequence[Moved]) -> Iterator[Difference]:
+            self._note(_edits(there[candidate.key], candidate))
+        gone = [one for one in page if not one.active]
         known = drift.known_gone(self.ledger, self.flow, kind, [one.key for one in gone])
         for one in gone:
             before = known.get(one.key)
-            if before is not None and before.zendesk_id == one.zendesk_id:
-                yield before
-            else:
-                yield self._merged_or_deleted(kind, one)
+            same = before is not None and before.zendesk_id == one.zendesk_id
+            # One by one: a look that is stopped goes on after those about which it has asked.
+            self._note([before if before is not None and same else self._merged_or_deleted(kind, one)])
 
     def _merged_or_deleted(self, kind: Kind, one: Moved) -> Difference:
         self.lookups += 1
+        deleted = Difference(kind, one.key, "deleted", one.zendesk_id)
         if self.lookups > MOST_GONE:
-            return Difference(kind, one.key, "deleted", one.zendesk_id)
+            return deleted
         winner = self._winner_of_organization(one) if kind == "organization" else self._winner_of_user(one)
         if winner is None:
-            return Difference(kind, one.key, "deleted", one.zendesk_id)
-        observe(self.ledger, self.flow.account_id, kind, [winner])
-        winner_id = int(winner["id"])
-        named = looks.linked_to(self.ledger, self.flow, kind, [winner_id]).get(winner_id)
-        told = {"winner": winner_id, "winner_external_id": winner.get("external_id") or "", "winner_key": named or ""}
-        return Difference(
-            kind, one.key, "merged", one.zendesk_id, {name: value for name, value in told.items() if value}
-        )
+            return deleted
+        observe(self.ledger, self.flow.account_id, kind, [winner], self.mapping)
+        return replace(deleted, what="merged", other_id=int(winner["id"]))
 
     def _winner_of_organization(self, gone: Moved) -> Row | None:
         """Zendesk tells only an organization that is there which ones it won: the likeliest are asked."""
-        for candidate in looks.may_have_won(self.ledger, self.flow, gone.key, gone, MOST_WINNERS):
+        for candidate in looks.may_have_won(self.ledger, self.flow, gone, MOST_WINNERS):
             try:
                 merges = self.client.organizations.merges(candidate)
             except NotFound:
@@ -217,24 +189,24 @@ class _Look:
 
     def _twice(self, kind: Kind) -> Iterator[Difference]:
         for key, own, other, by in looks.duplicates(self.ledger, self.flow, kind, OWN_FIELD[kind]):
-            yield Difference(kind, key, "duplicate", own, {"other": other, "same": by}, str(other))
+            yield Difference(kind, key, "duplicate", own, str(other), other, {"same": by})
 
     # -- memberships ---------------------------------------------------------------------------------------------------
 
     def _ask_memberships(self) -> int:
         """Whether our memberships are there, of those people whose default organization does not tell."""
-        standing = drift.standing(self.ledger, self.flow, "moved", MOST_ASKED)
-        lost = sorted({row.record_key for row in standing if row.other_key})
-        self._ask(lost)
-        asked, after = len(lost), self._position("memberships") or ""
+        asked = 0
+        while lost := drift.lost_memberships(self.ledger, self.flow, self.number, _FEW):
+            self._ask(lost)
+            asked += len(lost)
         while asked < MOST_ASKED:
-            contacts = looks.to_ask_about(self.ledger, self.flow, after, min(PAGE, MOST_ASKED - asked))
-            if contacts:
-                self._ask(contacts)
-            asked, after = asked + len(contacts), contacts[-1] if contacts else ""
-            self._move("memberships", after)
+            after = self._position("memberships")
+            contacts = looks.to_ask_about(self.ledger, self.flow, after, _FEW)
+            self._ask(contacts)
+            self._move("memberships", contacts[-1] if contacts else "")
             if not contacts:
                 break
+            asked += len(contacts)
         return asked
 
     def _ask(self, contacts: Sequence[str]) -> None:
@@ -245,7 +217,7 @@ class _Look:
             except NotFound:
                 continue
             self._note(
-                Difference("user", contact, "moved", user_id, {"organization": organization}, customer)
+                Difference("user", contact, "moved", user_id, customer, organization)
                 for customer, organization in customers.items()
                 if organization not in there
             )
@@ -263,22 +235,24 @@ def _edits(moved: Moved, candidate: Candidate) -> Iterator[Difference]:
     edited = {
         name: list(values)
         for name, values in decision.difference.items()
-        if name not in moved.written or not _as_written(candidate.key, values[0], moved.written[name])
+        if name in moved.written and not _as_written(candidate, name, values[0], moved.written[name])
     }
     rekeyed = edited.pop("external_id", None)
     if rekeyed is not None:
-        yield Difference(candidate.kind, candidate.key, "rekeyed", moved.zendesk_id, {"external_id": rekeyed})
+        yield _changed(moved, candidate, "external_id", {"external_id": rekeyed})
     if edited:
-        yield Difference(candidate.kind, candidate.key, "edited", moved.zendesk_id, {"fields": edited})
+        yield _changed(moved, candidate, "edited", edited)
 
 
-def _as_written(key: str, now: Any, written: Any) -> bool:
-    return (now or None) == (written or None) or (isinstance(written, str) and now == suffixed(written, key))
+def _changed(moved: Moved, candidate: Candidate, what: What, changed: Mapping[str, Any]) -> Difference:
+    return Difference(candidate.kind, candidate.key, what, moved.zendesk_id, detail={"changed": changed})
 
 
-def _away(row: Any) -> Difference:
-    home = {"default_organization": row.organization_id, "its_external_id": row.external_folded or ""}
-    return Difference("user", row.record_key, "moved", int(row.zendesk_id), home)
+def _as_written(candidate: Candidate, name: str, now: Any, written: Any) -> bool:
+    """Whether a field is as we left it: of a merged list the link remembers only the entries that are ours."""
+    if owner_of(name, candidate.owners) == "merge":
+        return same(merged((), written, now or ()), now)
+    return same(now, written) or (name == "name" and now == suffixed(str(written), candidate.key))
 
 
 # -- for people --------------------------------------------------------------------------------------------------------
@@ -296,28 +270,19 @@ def as_table(rows: Sequence[Any]) -> str:
 
 def told(row: Any) -> str:
     """What stands, in words."""
-    detail: dict[str, Any] = dict(row.detail)
-    if row.what == "edited":
-        fields = detail["fields"].items()
-        return ", ".join(f"{name} is {_spelt(now)}, we want {_spelt(ours)}" for name, (now, ours) in fields)
-    if row.what == "rekeyed":
-        now, ours = detail["external_id"]
-        return f"external id {_spelt(now)}, ours is {_spelt(ours)}"
+    other = f"{row.other_id} (external id {row.other_external_id})" if row.other_external_id else row.other_id
+    if row.what in ("edited", "external_id"):
+        changed = row.detail["changed"].items()
+        return ", ".join(f"{name} is {_spelt(now)}, we want {_spelt(ours)}" for name, (now, ours) in changed)
     if row.what == "merged":
-        who = " ".join(f"{name} {detail[key]}" for name, key in _WINNER.items() if detail.get(key))
-        return f"gone: merged into {detail['winner']}{f' ({who})' if who else ''}"
-    if row.what == "moved" and row.other_key:
-        return f"no longer a member of {row.other_key} ({detail['organization']})"
-    if row.what == "moved":
-        home, key = detail["default_organization"], detail["its_external_id"]
-        named = f"{home} (external id {key})" if key else home
-        return f"its default organization is {named or 'none'}, none of its QAD customers"
+        return f"gone: merged into {other or 'another'}"
     if row.what == "duplicate":
-        return f"{detail['other']} has the same {detail['same']}"
+        return f"{other} has the same {row.detail['same']}"
+    if row.what == "moved" and row.other_key:
+        return f"no longer a member of {row.other_key}"
+    if row.what == "moved":
+        return f"its default organization is {other or 'none'}, none of its QAD customers"
     return "gone"
-
-
-_WINNER = {"external id": "winner_external_id", "customer or contact": "winner_key"}
 
 
 def _spelt(value: Any) -> str:

@@ -21,46 +21,46 @@ SETTLE = 120.0
 CONFIRM_EVERY = 86_400.0
 """Seconds after which organizations are asked for by id: the export is not known to tell of deleted ones."""
 
-_CONFIRMED = "organizations_confirmed"
-LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"), ("mirror_users", "user"))
+_CONFIRMED, _AFTER = "organizations_confirmed", "after:"
+_LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"), ("mirror_users", "user"))
 
 
 def refresh_mirror(
     ledger: Ledger, account_id: int, client: ZendeskClient, rows: dict[str, int] | None = None,
     mapping: FieldMapping = DEFAULT,
 ) -> dict[str, int]:  # fmt: skip
-    """Read both exports on from where the last run stopped. How many rows came, by kind.
+    """Read both exports on from where the last run stopped, and once a day ask for every organization by id.
 
-    They are counted in `rows` with each page, so that whoever is stopped in between can tell and go on.
+    How many rows the exports brought, by kind. They are counted in `rows` with each page, so that whoever is stopped in
+    between can tell and go on.
     """
     rows = {} if rows is None else rows
-    for leg, kind in LEGS:
-        read_export(ledger, account_id, client, leg, kind, rows, mapping)
-    _confirm_organizations(ledger, account_id, client, mapping)
+    _read_exports(ledger, account_id, client, rows, mapping)
+    if ledger.clock.time() - organizations_confirmed_at(ledger, account_id) >= CONFIRM_EVERY:
+        confirm_organizations(ledger, account_id, client, mapping)
     return rows
 
 
-def read_export(
-    ledger: Ledger, account_id: int, client: ZendeskClient, leg: str, kind: Kind, rows: dict[str, int],
-    mapping: FieldMapping,
-) -> None:  # fmt: skip
-    """Read one export on from where its `leg` stopped, from the beginning if it never did."""
-    rows.setdefault(kind, 0)
-    _begin_anew_for_other_fields(ledger, account_id, leg, mapping.compared(kind))
-    position = exports.position_of(ledger, account_id, leg) or exports.start_position(0)
-    latest = ledger.clock.time() - SETTLE
-    begun = False
-    # A start in the settle time is moved back to where that begins: reading on from there would be reading again.
-    while not (begun and (exports.start_of(position) or 0) > latest):
-        begun, page = True, _page(client, kind, position, latest)
-        if page.cursor:  # none: a stream begun with a start time had nothing yet
-            position = page.cursor if kind == "user" else exports.start_position(float(page.cursor))
-        with ledger.writing() as tx:
-            accounts.save_mirror(tx, observed(account_id, kind, page.rows, ledger.clock.time(), mapping))
-            exports.move(tx, ledger, account_id, leg, position)
-        rows[kind] += len(page.rows)
-        if page.end_of_stream:
-            break
+def _read_exports(
+    ledger: Ledger, account_id: int, client: ZendeskClient, rows: dict[str, int], mapping: FieldMapping
+) -> None:
+    for leg, kind in _LEGS:
+        rows.setdefault(kind, 0)
+        _begin_anew_for_other_fields(ledger, account_id, leg, mapping.compared(kind))
+        position = exports.position_of(ledger, account_id, leg) or exports.start_position(0)
+        latest = ledger.clock.time() - SETTLE
+        begun = False
+        # A start in the settle time is moved back to where that begins: reading on from there would be reading again.
+        while not (begun and (exports.start_of(position) or 0) > latest):
+            begun, page = True, _page(client, kind, position, latest)
+            if page.cursor:  # none: a stream begun with a start time had nothing yet
+                position = page.cursor if kind == "user" else exports.start_position(float(page.cursor))
+            with ledger.writing() as tx:
+                accounts.save_mirror(tx, observed(account_id, kind, page.rows, ledger.clock.time(), mapping))
+                exports.move(tx, ledger, account_id, leg, position)
+            rows[kind] += len(page.rows)
+            if page.end_of_stream:
+                break
 
 
 def _begin_anew_for_other_fields(ledger: Ledger, account_id: int, leg: str, names: Sequence[str]) -> None:
@@ -72,25 +72,25 @@ def _begin_anew_for_other_fields(ledger: Ledger, account_id: int, leg: str, name
             exports.move(tx, ledger, account_id, f"{leg}_fields", read_for)
 
 
-def note_confirmed(ledger: Ledger, account_id: int) -> None:
-    """Every organization has just been shown or found gone: no run need ask for them again for a day."""
-    with ledger.writing() as tx:
-        exports.move(tx, ledger, account_id, _CONFIRMED, exports.start_position(ledger.clock.time()))
+def organizations_confirmed_at(ledger: Ledger, account_id: int) -> float:
+    """When every organization was last asked for by id (Unix seconds); 0 for never, and while that is under way."""
+    return exports.start_of(exports.position_of(ledger, account_id, _CONFIRMED) or "") or 0
 
 
-def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient, mapping: FieldMapping) -> None:
-    """Once a day, ask for every organization: one that Zendesk leaves out was deleted.
+def confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient, mapping: FieldMapping) -> None:
+    """Ask for every organization by id, on from where that was stopped: one that Zendesk leaves out was deleted.
 
     Also for those that are not linked: one that is gone holds no name any more.
     """
-    last = exports.start_of(exports.position_of(ledger, account_id, _CONFIRMED) or exports.start_position(0)) or 0
-    if ledger.clock.time() - last < CONFIRM_EVERY:
-        return
-    after = 0
+    position = exports.position_of(ledger, account_id, _CONFIRMED) or ""
+    after = int(position.removeprefix(_AFTER)) if position.startswith(_AFTER) else 0
     while ids := accounts.mirrored_ids(ledger, account_id, "organization", after, PAGE):
         observe(ledger, account_id, "organization", client.organizations.show_many(ids=ids), mapping, ids)
         after = ids[-1]
-    note_confirmed(ledger, account_id)
+        with ledger.writing() as tx:
+            exports.move(tx, ledger, account_id, _CONFIRMED, f"{_AFTER}{after}")
+    with ledger.writing() as tx:
+        exports.move(tx, ledger, account_id, _CONFIRMED, exports.start_position(ledger.clock.time()))
 
 
 def observe(

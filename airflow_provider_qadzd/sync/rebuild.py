@@ -9,12 +9,12 @@ that is found counts as not ours, and stays when QAD no longer asks for it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from airflow_provider_qadzd.errors import TryLater
-from airflow_provider_qadzd.ledger import Ledger, accounts, changes, exports, looks, members
+from airflow_provider_qadzd.ledger import Ledger, accounts, changes, looks, members
 from airflow_provider_qadzd.ledger.applying import end_applier, take_applier
 from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
@@ -22,7 +22,7 @@ from airflow_provider_qadzd.ledger.store import chunks
 from airflow_provider_qadzd.records import Candidate, fold
 from airflow_provider_qadzd.sync.draft import map_records
 from airflow_provider_qadzd.sync.mapping import Rules
-from airflow_provider_qadzd.sync.mirror import LEGS, read_export
+from airflow_provider_qadzd.sync.mirror import refresh_mirror
 from airflow_provider_qadzd.sync.plan import Settled, decide
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import NotFound
@@ -30,13 +30,15 @@ from airflow_provider_qadzd.zendesk.wire import NotFound
 REBUILT = "rebuilt"
 """The detail of every link that was found again."""
 _BATCH = 500
+_FEW = 50
+"""Lists of users asked for between two notes of what they told: the calls may be used up any time."""
 _LEASE_SECONDS = 600.0
 _KINDS: tuple[Literal["organization", "user"], ...] = ("organization", "user")
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """By kind: links found again, QAD's records that have none, and external ids in Zendesk that are none of QAD's."""
+    """By kind: the links now, QAD's records that have none, and external ids in Zendesk that are none of QAD's."""
 
     links: dict[str, int] = field(default_factory=dict)
     alone: dict[str, int] = field(default_factory=dict)
@@ -44,8 +46,8 @@ class Rebuilt:
 
     def summary(self) -> str:
         """What a person at the terminal wants to know."""
-        found = ", ".join(f"{count} {kind}" for kind, count in self.links.items() if count) or "none"
-        lines = [f"Links found again: {found}."]
+        found = ", ".join(f"{count} {kind}" for kind, count in self.links.items()) or "nothing"
+        lines = [f"Linked now: {found}."]
         for kind, alone in self.alone.items():
             there = f"{self.strange[kind]} of Zendesk's have an external id that none of QAD's has"
             lines.append(f"Of {kind}s, {alone} of QAD's are not linked, and {there}.")
@@ -58,35 +60,28 @@ def rebuild(ledger: Ledger, flow: Flow, client: ZendeskClient, rules: Rules, run
     TryLater while another run applies changes to the account.
     """
     map_records(ledger, flow, rules)
-    _read_mirror(ledger, flow, client)
-    links: dict[str, int] = {}
+    refresh_mirror(ledger, flow.account_id, client, mapping=rules.mapping)
     try:
         for kind in _KINDS:
-            links[kind] = sum(_linked(ledger, flow, page, run) for page in _pages(ledger, flow, kind))
-        links["membership"] = _memberships(ledger, flow, client, run)
-        links["identity"] = _identities(ledger, flow, client, run)
+            for page in _pages(ledger, flow, kind):
+                _write(ledger, flow, [one for one in map(_found_again, page) if one is not None], run)
+        _memberships(ledger, flow, client, run)
+        _identities(ledger, flow, client, run)
     finally:
         _give_back(ledger, flow, run)
     left = {kind: looks.unmatched(ledger, flow, kind) for kind in _KINDS}
-    return Rebuilt(links, {kind: one[0] for kind, one in left.items()}, {kind: one[1] for kind, one in left.items()})
+    return Rebuilt(
+        looks.links_by_kind(ledger, flow),
+        {kind: alone for kind, (alone, _) in left.items()},
+        {kind: strange for kind, (_, strange) in left.items()},
+    )
 
 
-def _read_mirror(ledger: Ledger, flow: Flow, client: ZendeskClient) -> None:
-    """Everything in Zendesk, from the beginning; usual runs go on from there."""
-    for leg, kind in LEGS:
-        own = f"rebuild_{kind}:{flow.flow_id}"
-        read_export(ledger, flow.account_id, client, own, kind, {})
-        reached = exports.position_of(ledger, flow.account_id, own) or exports.start_position(0)
-        with ledger.writing() as tx:
-            exports.move(tx, ledger, flow.account_id, leg, reached)
-            exports.move(tx, ledger, flow.account_id, own, exports.start_position(0))
-
-
-def _write(ledger: Ledger, flow: Flow, ended: Sequence[Ended], run: str) -> int:
+def _write(ledger: Ledger, flow: Flow, ended: Sequence[Ended], run: str) -> None:
     """Links are written only by whoever may apply; the lease is taken again with each batch."""
-    take_applier(ledger, flow.account_id, run, _LEASE_SECONDS)
-    changes.end(ledger, flow, ended, run)
-    return len(ended)
+    if ended:
+        take_applier(ledger, flow.account_id, run, _LEASE_SECONDS)
+        changes.end(ledger, flow, ended, run)
 
 
 def _give_back(ledger: Ledger, flow: Flow, run: str) -> None:
@@ -109,11 +104,6 @@ def _pages(ledger: Ledger, flow: Flow, kind: Literal["organization", "user"]) ->
         yield page
 
 
-def _linked(ledger: Ledger, flow: Flow, page: Iterable[Candidate], run: str) -> int:
-    ended = [one for one in map(_found_again, page) if one is not None]
-    return _write(ledger, flow, ended, run) if ended else 0
-
-
 def _found_again(c: Candidate) -> Ended | None:
     """The link of a record that carries this external id, if the usual rules would adopt it for that.
 
@@ -130,17 +120,16 @@ def _found_again(c: Candidate) -> Ended | None:
     agreed = c.fingerprint if isinstance(decision, Settled) else ""
     return Ended(
         c.kind, c.key, "adopted", REBUILT, linked=True, zendesk_id=there.zendesk_id, base=there.digest,
-        fingerprint=agreed,
+        fingerprint=agreed, remember=decision.remember,
     )  # fmt: skip
 
 
 # -- memberships and addresses -----------------------------------------------------------------------------------------
 
 
-def _memberships(ledger: Ledger, flow: Flow, client: ZendeskClient, run: str) -> int:
+def _memberships(ledger: Ledger, flow: Flow, client: ZendeskClient, run: str) -> None:
     """A default organization is told by the mirror; of who should be elsewhere as well, the list is asked for."""
-    count = 0
-    for some in chunks(accounts.missing_memberships(ledger, flow), _BATCH):
+    for some in chunks(accounts.missing_memberships(ledger, flow), _FEW):
         users = members.linked_users(ledger, flow, (contact for contact, _ in some))
         organizations = members.linked_organizations(ledger, flow, (customer for _, customer in some))
         lists: dict[int, dict[int, int]] = {}
@@ -156,8 +145,7 @@ def _memberships(ledger: Ledger, flow: Flow, client: ZendeskClient, run: str) ->
                 lists[user.zendesk_id] = _homes(client, user.zendesk_id)
             if organization in lists[user.zendesk_id]:
                 ended.append(_pair("membership", contact, customer, lists[user.zendesk_id][organization]))
-        count += _write(ledger, flow, ended, run) if ended else 0
-    return count
+        _write(ledger, flow, ended, run)
 
 
 def _homes(client: ZendeskClient, user_id: int) -> dict[int, int]:
@@ -167,17 +155,15 @@ def _homes(client: ZendeskClient, user_id: int) -> dict[int, int]:
         return {}
 
 
-def _identities(ledger: Ledger, flow: Flow, client: ZendeskClient, run: str) -> int:
-    count = 0
-    for some in chunks(accounts.missing_identities(ledger, flow), _BATCH):
+def _identities(ledger: Ledger, flow: Flow, client: ZendeskClient, run: str) -> None:
+    for some in chunks(accounts.missing_identities(ledger, flow), _FEW):
         users = members.linked_users(ledger, flow, (contact for contact, _ in some))
         ended = []
         for contact, email in some:
             found = _address(client, users[contact].zendesk_id, fold(email)) if contact in users else None
             if found is not None:
                 ended.append(_pair("identity", contact, fold(email), found))
-        count += _write(ledger, flow, ended, run) if ended else 0
-    return count
+        _write(ledger, flow, ended, run)
 
 
 def _address(client: ZendeskClient, user_id: int, address: str) -> int | None:

@@ -254,11 +254,11 @@ class Snapshot:
 @contextmanager
 def world_of(
     sandbox: Sandbox, path: Path, size: Sequence[int] = (40, 120, 200), *, fields: bool = True,
-    after: Snapshot | None = None,
+    after: Snapshot | None = None, url: str = "",
 ) -> Iterator[World]:  # fmt: skip
     """The sandbox as at the start, of that many customers, contacts and tickets, and a ledger at `path`.
 
-    With `after`, as it was at that moment, of which `path` is a copy of the ledger.
+    With `after`, as it was at that moment, of which `path` is a copy of the ledger. With `url`, the ledger is there.
     """
     sandbox.state.size = Size(*size)
     sandbox.post_control("reset")
@@ -268,8 +268,9 @@ def world_of(
     clock = SandboxClock(sandbox)
     # While somebody has the file open, SQLite need not fold its log in whenever a connection is closed.
     anchor = sqlite3.connect(path, check_same_thread=False)
-    anchor.execute("SELECT count(*) FROM qadzd_link").fetchall()
-    world = World(sandbox, Ledger(f"sqlite:///{path}", clock), clock)
+    if not url:
+        anchor.execute("SELECT count(*) FROM qadzd_link").fetchall()
+    world = World(sandbox, Ledger(url or f"sqlite:///{path}", clock), clock)
     if fields and after is None:
         world.make_fields()
     world.count_anew()

@@ -167,13 +167,14 @@ def upgrade() -> None:
             autoincrement=False,
             nullable=False,
         ),
-        sa.Column("zendesk_id", sa.BigInteger(), nullable=True),
+        sa.Column("zendesk_id", sa.BigInteger(), nullable=False),
+        sa.Column("other_id", sa.BigInteger(), nullable=True),
         sa.Column("detail", sa.JSON(), nullable=False),
         sa.Column("first_seen_at", sa.String(), nullable=False),
         sa.Column("last_seen_at", sa.String(), nullable=False),
         sa.Column("look", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("flow_id", "kind", "record_key", "other_key", "what", name=op.f("pk_qadzd_drift")),
-        comment="Each difference of Zendesk from what we wrote or want, while it stands; `look` saw it last.",
+        comment="Each difference of Zendesk from what we wrote, while it stands; `look` saw it last.",
     )
     op.create_table(
         "qadzd_export_cursor",
