@@ -64,6 +64,7 @@ def get_commands() -> list[GroupCommand]:
         _command("doctor", "Look at everything that a flow rests on", doctor, _FLOW, _JSON, _SILENT),
         _command("columns", "List the QAD fields and columns that a mapping file may name", columns, _FLOW),
         _command("drift", "Show what was done by hand in Zendesk", cli_drift.drift, _FLOW, _NOW, _JSON),
+        _command("rekey", "Take over a flow whose connections or key templates changed", cli_drift.rekey, _FLOW, _YES),
         _command("new-key", "Print a new vault key", new_key),
         _command("rotate-keys", "Seal every kept secret with the newest key", rotate_keys),
         _command("story", "Tell all that is known of one key", cli_records.story, _KEY, _ONE_FLOW, _JSON),

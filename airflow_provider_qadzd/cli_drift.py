@@ -1,4 +1,4 @@
-"""`airflow qadzd drift` and `ledger rebuild`: a ledger and a Zendesk that went apart, seen and mended at a terminal."""
+"""`airflow qadzd drift`, `ledger rebuild`, `rekey`: a ledger and its systems that went apart, mended at a terminal."""
 
 from __future__ import annotations
 
@@ -59,6 +59,31 @@ def rebuild(given: argparse.Namespace) -> None:
             print(f"QAD: {read.summary()}.", flush=True)
         found = patiently(partial(find_again, flow.ledger, flow.flow, flow.zendesk.client, flow.rules, RUN))
         print(found.summary())
+
+
+def rekey(given: argparse.Namespace) -> None:
+    """Say what a flow has become and what would be made of it; with --yes, do it."""
+    from airflow_provider_qadzd.ledger.health import KnownFlow
+    from airflow_provider_qadzd.ledger.identity import Flow
+    from airflow_provider_qadzd.sync.rekey import rekey as take_over
+    from airflow_provider_qadzd.sync.rekey import rekeying_of
+
+    for name, flow in _flows(given):
+        settings, account = flow.settings, flow.zendesk.account
+        now = KnownFlow(
+            Flow(0, name, flow.qad.source_id, account.account_id), flow.qad.qad_url,
+            ",".join(sorted(flow.qad.settings.workspaces)), account.base_url, settings.organization, settings.user,
+        )  # fmt: skip
+        found = rekeying_of(flow.ledger, now, flow.zendesk.client, flow.rules)
+        if found is None:
+            print(f"Flow {name} is what it was; there is nothing to rekey.")
+            continue
+        print("\n  ".join([f"Flow {name} is not what it was.", *found.told]))
+        if not given.yes:
+            print("Nothing was done. Give --yes to do it; pause the flow's DAGs to see a dry run before any other.")
+            continue
+        take_over(flow.ledger, found, f"{RUN} rekey")
+        print("Done. Nothing was written in Zendesk: the next run of qadzd_sync_accounts plans what follows.")
 
 
 def _flows(given: argparse.Namespace) -> list[tuple[str, OpenFlow]]:

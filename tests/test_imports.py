@@ -27,7 +27,7 @@ LAYERS = {
         "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
         "sync.estimate", "sync.review", "sync.showing", "sync.story", "sync.forget",
         "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup", "sync.fields",
-        "sync.drift", "sync.rebuild",
+        "sync.drift", "sync.rebuild", "sync.rekey",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),

@@ -91,7 +91,7 @@ def save_page(
         upsert(
             tx, qad_record,
             ({"source_id": source_id, "kind": kind, "first_seen_at": now, **row} for row in merged.values()),
-            keep=["first_seen_at"],
+            keep=["first_seen_at"], unless_older=["last_read"],
         )  # fmt: skip
         pairs = {
             (contact, customer): {
@@ -99,7 +99,7 @@ def save_page(
             }
             for contact, customer in contact_of
         }  # fmt: skip
-        upsert(tx, qad_contact_of, pairs.values())
+        upsert(tx, qad_contact_of, pairs.values(), unless_older=["last_read"])
         tx.execute(update(qad_read).where(qad_read.c.read_id == read_id).values(row_count=qad_read.c.row_count + read))
 
 

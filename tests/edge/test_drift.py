@@ -13,8 +13,10 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider_qadzd import config
+from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.operators.flow import OpenFlow
 from airflow_provider_qadzd.sandbox import Sandbox
+from tests.edge.conftest import zendesk_connection
 from tests.edge.test_dags import dags, returned, run
 
 __all__ = ["dags"]
@@ -87,3 +89,36 @@ def test_a_ledger_is_rebuilt_at_a_terminal(
     anew.close()
     result = run(dags["qadzd_sync_accounts"])
     assert returned(result, "apply")["outcomes"] == {"organization": {"updated": 1}}
+
+
+def test_a_flow_of_other_templates_is_rekeyed_at_a_terminal(
+    dags: dict[str, DAG], synced: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs are refused with the way out; rekey tells what it would do, does it when asked, and runs go on."""
+    flows = [{"name": "default", "organization": "eu-{code}"}]
+    monkeypatch.setenv("AIRFLOW__QADZD__FLOWS", json.dumps(flows))
+    with pytest.raises(FixFirst, match="airflow qadzd rekey --flow default"):
+        _ = OpenFlow("default").flow
+    before = organizations(synced)
+    told = qadzd("rekey")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "40 linked organizations stay linked" in told.stdout
+    assert "Nothing was done." in told.stdout
+    assert "Done." in qadzd("rekey", "--flow", "default", "--yes").stdout
+    result = run(dags["qadzd_sync_accounts"], run_conf={"release_brake": True})
+    assert returned(result, "apply")["outcomes"] == {"organization": {"updated": 40}}
+    after = organizations(synced)
+    assert {key: row["id"] for key, row in after.items()} == {f"eu-{key}": row["id"] for key, row in before.items()}
+
+
+def test_nothing_runs_into_another_account(
+    dags: dict[str, DAG], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Zendesk connection that means another account stops tickets and onboarding as well as accounts."""
+    assert OpenFlow("default").flow.name == "default"
+    elsewhere = zendesk_connection(sandbox.url.replace("127.0.0.1", "localhost"))
+    monkeypatch.setenv("AIRFLOW_CONN_ZENDESK_DEFAULT", elsewhere)
+    for dag_id in ("qadzd_export_tickets", "qadzd_onboard"):
+        result = dags[dag_id].test()
+        assert [task.state for task in result.get_task_instances()] == ["failed"]
+    assert sandbox.get_control("stats")["calls"] == {}

@@ -85,15 +85,15 @@ class World:
         self.sessions.append(made)
         return made
 
-    def zendesk_client(self, secret: str = "sandbox") -> ZendeskClient:
-        """A client signed by client credentials, as the connection `zendesk_default` would be."""
-        where = "connection zendesk_default"
-        oauth = OAuthClient(self.sandbox.url, "sandbox", secret, where=where)
+    def zendesk_client(self, secret: str = "sandbox", url: str = "") -> ZendeskClient:
+        """A client signed by client credentials, as the connection `zendesk_default` would be; `url`: not as usual."""
+        where, url = "connection zendesk_default", url or self.sandbox.url
+        oauth = OAuthClient(url, "sandbox", secret, where=where)
         tokens = TokenSource(f"token:{secret}", oauth, self.secrets, self.session(), self.clock)
         session = self.session()
-        session.auth = ZendeskAuth(self.sandbox.url, tokens)
+        session.auth = ZendeskAuth(url, tokens)
         pace = Pace(LedgerBudget(self.ledger, self.account.account_id), self.clock)
-        return ZendeskClient(self.sandbox.url, session, pace, self.clock)
+        return ZendeskClient(url, session, pace, self.clock)
 
     def qad_client(self, password: str = "sandbox", page_size: int = 1000) -> QadClient:
         """A client of the sandbox's QAD, as the connection `qad_default` would be."""
