@@ -62,8 +62,13 @@ class FlowOperator(BaseOperator):
         self.flow = flow
 
     def opened(self) -> OpenFlow:
-        """The flow, opened in the process that runs the task."""
-        return OpenFlow(self.flow)
+        """The flow, opened in the process that runs the task.
+
+        FixFirst if its Zendesk connection means another account than before: nothing is read or written there.
+        """
+        opened = OpenFlow(self.flow)
+        identity.refuse_another_account(opened.ledger, self.flow, opened.zendesk.account.account_id)
+        return opened
 
     @contextmanager
     def deferring(self, done: Any = None) -> Iterator[None]:
