@@ -137,13 +137,22 @@ def json_answer(answer: Answer, facts: Facts, where: str, now: float) -> dict[st
     if not _looks_like_json(answer):
         _refuse_page(answer, facts, where)
     try:
-        body = json.loads(answer.body)
+        body = _decoded(answer.body)
     except ValueError:
-        raise TryLater("QAD's answer broke off or is not JSON.", facts=facts) from None
+        advice = "If this lasts: ask for smaller pages (page_size), and look at what stands between us and QAD."
+        raise TryLater("QAD's answer broke off or is not JSON.", advice=advice, facts=facts) from None
     if not isinstance(body, dict):
         raise FixFirst("QAD answered JSON that is not an object.", advice=_check_base_url(where), facts=facts)
     _refuse_reported_errors(body, facts, where)
     return body
+
+
+def _decoded(content: bytes) -> Any:
+    """`content` as JSON; ValueError for whatever else it is, and for what is nested beyond all sense."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _refuse_status(answer: Answer, facts: Facts, where: str, now: float) -> NoReturn:
@@ -208,7 +217,7 @@ def _errors(holder: object) -> list[tuple[str, str]]:
 def vendor_code(content: bytes) -> str:
     """The vendor's code in an error's body: QAD's `errors`, or OAuth's `error` (RFC 6749, 5.2); else empty."""
     try:
-        body = json.loads(content)
+        body = _decoded(content)
     except ValueError:
         return ""
     if not isinstance(body, dict):

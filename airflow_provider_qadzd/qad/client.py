@@ -16,11 +16,12 @@ from typing import Any, Generic, TypeVar
 import requests
 import tenacity
 
-from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, SetAside
+from airflow_provider_qadzd.errors import Facts, FixFirst, SetAside
 from airflow_provider_qadzd.qad import browse
 from airflow_provider_qadzd.qad.auth import Login, QadAuth, failed, is_passing, normalised_base_url, verification
 from airflow_provider_qadzd.qad.browse import Answer, BrowsePage, Row
 from airflow_provider_qadzd.qad.columns import found_columns, with_columns
+from airflow_provider_qadzd.qad.reader import NOTHING, Read
 from airflow_provider_qadzd.records import Clock, Contact, Customer, SystemClock, TokenStore, fold
 from airflow_provider_qadzd.settings import refuse_unknown
 
@@ -32,7 +33,6 @@ _ATTEMPTS = 5
 _PATIENCE = 90.0
 """Seconds of waiting, over all repetitions of one request, before the caller is told to try later."""
 _REPEATED = "repeats an earlier page"
-_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,33 +69,6 @@ class QadSettings:
     allow_http: bool = False
 
 
-class Read(Generic[T]):
-    """Pages as they come. Once they have ended, `complete` says whether that was everything, `reason` why not.
-
-    A fault in the middle raises out of the iteration, and `complete` stays False. `rows` counts what QAD sent;
-    `refused` counts, by reason, the rows among them that are no record (a contact without a customer code).
-    """
-
-    def __init__(self, pages: Callable[[Read[T]], Iterator[list[T]]]) -> None:
-        self.complete, self.reason, self.pages, self.rows = False, "not read to its end", 0, 0
-        self.refused: Counter[str] = Counter()
-        self._pages = pages(self)
-
-    def __iter__(self) -> Iterator[list[T]]:
-        return self
-
-    def __next__(self) -> list[T]:
-        try:
-            return next(self._pages)
-        except QadzdError as error:
-            self.reason = error.what
-            raise
-
-    def end(self, reasons: Sequence[str] = ()) -> None:
-        """Say how the read ended: complete, or incomplete for these reasons."""
-        self.complete, self.reason = not reasons, "; ".join(reasons)
-
-
 @dataclass(frozen=True, slots=True)
 class _Kind(Generic[T]):
     """What is read: its browse, the setting that names it, and how a row becomes a record."""
@@ -127,14 +100,14 @@ class QadClient:
         if settings.page_size < 1 or settings.page_cap < 1:
             raise FixFirst(f"{where}: page_size and page_cap must be at least 1.")
 
-    def customers(self, further: Mapping[str, str] = _NONE) -> Read[Customer]:
+    def customers(self, further: Mapping[str, str] = NOTHING) -> Read[Customer]:
         """All customers, page by page, in QAD's order; a customer seen from two workspaces comes twice.
 
         `further` are columns to take along, each with where it is named.
         """
         return self._read(replace(self._customers, further=further))
 
-    def contacts(self, further: Mapping[str, str] = _NONE) -> Read[Contact]:
+    def contacts(self, further: Mapping[str, str] = NOTHING) -> Read[Contact]:
         """All contacts, page by page; a contact of two customers comes twice. `further` is as for customers."""
         return self._read(replace(self._contacts, further=further))
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_qadzd.ledger import Ledger, accounts
-from airflow_provider_qadzd.qad.client import QadClient, Read
+from airflow_provider_qadzd.qad.reader import QadReader, Read
 from airflow_provider_qadzd.records import Contact, Customer
 from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
 
@@ -34,7 +34,7 @@ class Collected:
 
 
 def collect(
-    ledger: Ledger, source_id: int, client: QadClient, run: str, mapping: FieldMapping = DEFAULT
+    ledger: Ledger, source_id: int, client: QadReader, run: str, mapping: FieldMapping = DEFAULT
 ) -> list[Collected]:  # fmt: skip
     """Read all customers, then all contacts, with the columns that the mapping names, and no others.
 
