@@ -7,6 +7,7 @@
 
 Words (import only the standard library):
     errors      what went wrong, named by what to do next
+    findings    what somebody found who looked before anything was done, as checks that end in a verdict
     records     the values both journeys pass along, and the Protocols of budget, token store and clock
     settings    how a setting is read into a frozen dataclass
 

@@ -139,7 +139,7 @@ def doctor(given: argparse.Namespace) -> None:
     """Every check of the flows, with what to do; exit 1 if one of them failed."""
     from airflow_provider_qadzd import config
     from airflow_provider_qadzd.doctor import examine_flow
-    from airflow_provider_qadzd.sync.doctor import as_json, as_table, failed
+    from airflow_provider_qadzd.findings import as_json, as_table, failed
 
     logging.disable(logging.WARNING)  # Airflow logs to stdout, which is for the findings, maybe as JSON
     flows = [config.flow_settings(given.flow)] if given.flow else config.flows()

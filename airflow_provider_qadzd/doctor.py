@@ -10,6 +10,7 @@ from airflow.sdk.configuration import conf
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.config import FlowSettings
 from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.findings import Check, Finding, examine
 from airflow_provider_qadzd.hooks.qad import QadHook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook, base_url_in
 from airflow_provider_qadzd.ledger import Ledger, health
@@ -18,11 +19,8 @@ from airflow_provider_qadzd.sync.doctor import (
     KEYS,
     LEDGER,
     MAPPING,
-    Check,
-    Finding,
     Patient,
     connection_checks,
-    examine,
     pace_checks,
 )
 from airflow_provider_qadzd.sync.doctor_setup import SEALED, sealed_secrets, setup_checks

@@ -18,7 +18,7 @@ PACKAGE = "airflow_provider_qadzd"
 
 LAYERS = {
     "package": ("__init__",),
-    "words": ("errors", "records", "settings"),
+    "words": ("errors", "findings", "records", "settings"),
     "qad": ("qad",),
     "zendesk": ("zendesk",),
     "decisions": ("sync.mapping", "sync.ownership", "sync.template", "sync.plan", "sync.match", "sync.reasons"),
