@@ -14,7 +14,8 @@ from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseOperator
 
 from airflow_provider_qadzd import config
-from airflow_provider_qadzd.errors import TryLater
+from airflow_provider_qadzd.config import FlowSettings
+from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.hooks.qad import QadHook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.ledger import Ledger, identity
@@ -39,6 +40,7 @@ class OpenFlow:
     @cached_property
     def flow(self) -> Flow:
         """The ledger's row; FixFirst if the connections or templates mean another one than before."""
+        _refuse_unscoped(self.settings, self.qad)
         return identity.flow_named(
             self.ledger, self.settings.name, self.qad.source_id, self.zendesk.account.account_id,
             self.settings.organization, self.settings.user,
@@ -49,6 +51,16 @@ class OpenFlow:
         """How records are mapped. FixFirst with every error in the mapping file."""
         page = self.qad.settings.customer_url.replace("{base_url}", self.qad.qad_url)
         return Rules(self.settings.organization, self.settings.user, page, config.mapping())
+
+
+def _refuse_unscoped(settings: FlowSettings, qad: QadHook) -> None:
+    """FixFirst if two customers of one code, in two scopes, would get one external id."""
+    scope = qad.settings.customer_scope
+    if scope != "none" and f"{{{scope}}}" not in settings.organization:
+        raise FixFirst(
+            f"{qad.where} keeps customers apart by {scope}, but flow {settings.name!r} names them all alike.",
+            advice=f"Put {{{scope}}} into its organization template: `{{{scope}}}:{{code}}`.",
+        )
 
 
 class FlowOperator(BaseOperator):

@@ -11,17 +11,19 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import requests
-import tenacity
 
 from airflow_provider_qadzd.errors import Facts, FixFirst, SetAside
 from airflow_provider_qadzd.qad import browse
-from airflow_provider_qadzd.qad.auth import Login, QadAuth, failed, is_passing, normalised_base_url, verification
-from airflow_provider_qadzd.qad.browse import Answer, BrowsePage, Row
+from airflow_provider_qadzd.qad.auth import Login, QadAuth
+from airflow_provider_qadzd.qad.browse import BrowsePage, Row
 from airflow_provider_qadzd.qad.columns import found_columns, with_columns
+from airflow_provider_qadzd.qad.http import Answer, failed, normalised_base_url, received, retrying, verification
 from airflow_provider_qadzd.qad.reader import NOTHING, Read
+from airflow_provider_qadzd.qad.scope import Scope
 from airflow_provider_qadzd.records import Clock, Contact, Customer, SystemClock, TokenStore, fold
 from airflow_provider_qadzd.settings import refuse_unknown
 
@@ -29,9 +31,7 @@ __all__ = ["QadClient", "QadSettings", "Read", "connect", "normalised_base_url"]
 
 T = TypeVar("T")
 
-_ATTEMPTS = 5
-_PATIENCE = 90.0
-"""Seconds of waiting, over all repetitions of one request, before the caller is told to try later."""
+PAGING = ("action", "number", "one_page")
 _REPEATED = "repeats an earlier page"
 
 
@@ -40,14 +40,17 @@ class QadSettings:
     """A QAD connection's extra. Times are seconds; columns map a field of Customer or Contact to a browse column.
 
     `workspaces` are `x-qad-workspace-id` values, read one after the other; none means the user's default workspace.
-    A column set to "" is not read. `more_at` is where QAD tells that more pages follow; with `empty_page` it never
-    tells, and the first empty page ends the read. `verify` is true, or the file of a CA bundle; false needs
-    `allow_http`. `customer_url` may hold {base_url}, {code}, {shared_set} and {domain}.
+    A column set to "" is not read. `paging` is how later pages are asked for: by `action` (`page_action_next`), by
+    page `number` alone, or not at all: `one_page` of `page_size` rows. `more_at` is where QAD tells that more pages
+    follow; with `empty_page` it never tells, and the first empty page ends the read. `customer_path` is the entity that
+    is asked for one customer by its key; empty where a site has none. `customer_scope` and `shared_sets` are as in
+    `qad/scope`. `verify` is true, or the file of a CA bundle; false needs `allow_http`. `customer_url` may hold
+    {base_url}, {code}, {shared_set} and {domain}.
     """
 
     auth: str = "oauth_password"
     client_id: str = ""
-    token_path: str = "/oauth/token"
+    token_path: str = ""
     token_ttl: float = 1200.0
     workspaces: tuple[str, ...] = ()
     workspace_header: str = "x-qad-workspace-id"
@@ -57,6 +60,11 @@ class QadSettings:
     contact_columns: dict[str, str] = field(default_factory=dict)
     customer_filters: tuple[str, ...] = ()
     contact_filters: tuple[str, ...] = ()
+    customer_path: str = "/api/erp/customerV2s"
+    customer_view: str = "urn:be:com.qad.base.customer.ICustomerV2"
+    customer_scope: str = "none"
+    shared_sets: dict[str, str] = field(default_factory=dict)
+    paging: str = "action"
     page_size: int = 1000
     page_action_next: str = "next"
     page_cap: int = 10_000
@@ -97,6 +105,10 @@ class QadClient:
         self._customers = _customers_of(settings, where)
         self._contacts = _contacts_of(settings, where)
         self._workspaces = settings.workspaces or ("",)
+        self._scope = Scope.checked(settings.customer_scope, settings.shared_sets, where)
+        if settings.paging not in PAGING:
+            advice = f"Use one of {', '.join(PAGING)}."
+            raise FixFirst(f"{where}: paging {settings.paging!r} is not known.", advice=advice)
         if settings.page_size < 1 or settings.page_cap < 1:
             raise FixFirst(f"{where}: page_size and page_cap must be at least 1.")
 
@@ -125,21 +137,17 @@ class QadClient:
 
     def customer_exists(self, shared_set: str, code: str) -> bool | None:
         """Whether QAD finds this customer by its key; None where this instance cannot be asked so."""
-        if not shared_set or not code:
+        path = self._settings.customer_path
+        if not shared_set or not code or not path:
             return None
-        params = [("sharedSetCode", shared_set), ("customerCode", code), ("viewUri", browse.CUSTOMER_VIEW)]
+        params = [("sharedSetCode", shared_set), ("customerCode", code), ("viewUri", self._settings.customer_view)]
         try:
-            return browse.found_by_key(self._get(browse.CUSTOMER_PATH, params), code)
+            return browse.found_by_key(self._get(path, params), path.rpartition("/")[2], code)
         except FixFirst as error:
             # 403, 404: this site offers no keyed look-up. 200: it reported an error, which is not "not found".
-            if error.facts.path == browse.CUSTOMER_PATH and error.facts.status in (200, 403, 404):
+            if error.facts.path == path and error.facts.status in (200, 403, 404):
                 return None
             raise
-
-    def customer_page(self, code: str, shared_set: str = "", domain: str = "") -> str:
-        """The address of the customer's page in QAD, for people to open."""
-        template = self._settings.customer_url
-        return browse.customer_page(template, self.base_url, code=code, shared_set=shared_set, domain=domain)
 
     def check(self) -> str:
         """One short line on what is there, for `test_connection`; raises FixFirst or TryLater for what is not.
@@ -192,6 +200,7 @@ class QadClient:
 
     def _records(self, kind: _Kind[T], read: Read[T]) -> Iterator[list[T]]:
         listed, reasons = self.browse_fields(kind.browse), []
+        place = self._scope.placed
         columns_for = _remembered(lambda keys: self._columns(kind, keys, listed))
         further_for = _remembered(lambda keys: found_columns(kind.further, keys, listed, self._place(kind)))
         for workspace in self._workspaces:
@@ -199,7 +208,8 @@ class QadClient:
             for rows in pages:
                 read.pages, read.rows = read.pages + 1, read.rows + len(rows)
                 keys = frozenset[str]().union(*rows)
-                yield _records_in(rows, columns_for(keys), further_for(keys), kind, read.refused)
+                columns, further = columns_for(keys), further_for(keys)
+                yield _records_in(rows, columns, further, kind, read.refused, partial(place, workspace=workspace))
             reason = pages.reason or ("no rows: is the workspace known?" if workspace and not pages.rows else "")
             if reason:  # QAD is as silent about an unknown workspace as about an empty one
                 reasons.append(f"{kind.name}{f' of {workspace}' if workspace else ''}: {reason}")
@@ -227,15 +237,19 @@ class QadClient:
         """The raw pages of one browse in one workspace, with the guards against repeats and endless reads."""
         settings = self._settings
         cap, call = cap or settings.page_cap, str(uuid.uuid4()) if settings.call_id else ""
+        following = settings.page_action_next if settings.paging == "action" else "first"
+        if settings.paging == "one_page":
+            cap = 1
 
         def page_at(number: int) -> BrowsePage:
             params = browse.page_params(browse_id, number, page_size=page_size, filters=filters, call_id=call,
-                                        following=settings.page_action_next)  # fmt: skip
+                                        following=following)  # fmt: skip
             body = self._get(browse.PATH, params, workspace)
             return browse.page_from(body, _facts(browse.PATH), self._where, rows_at=settings.rows_at,
                                     more_at=settings.more_at)  # fmt: skip
 
-        return Read(lambda read: _guarded(page_at, cap, settings.more_at == "empty_page", read))
+        by_empty_page, whole = settings.more_at == "empty_page", page_size if settings.paging == "one_page" else 0
+        return Read(lambda read: _guarded(page_at, cap, by_empty_page, whole, read))
 
     # --- HTTP ---
 
@@ -243,7 +257,7 @@ class QadClient:
         facts = _facts(path)
         headers = {"Accept": "application/json"} | ({self._settings.workspace_header: workspace} if workspace else {})
         try:
-            answer = self._retrying()(self._sent, path, params, headers)
+            answer = retrying(self._clock)(self._sent, path, params, headers)
         except requests.RequestException as error:
             raise failed(error, self._where, facts) from None
         return browse.json_answer(answer, facts, self._where, self._clock.time())
@@ -251,27 +265,9 @@ class QadClient:
     def _sent(self, path: str, params: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Answer:
         answer = self._session.get(
             self.base_url + path, params=list(params), headers=headers, allow_redirects=False,
-            timeout=(10.0, self._settings.timeout), verify=self._verify,
+            timeout=(10.0, self._settings.timeout), verify=self._verify, stream=True,
         )  # fmt: skip
-        return Answer(answer.status_code, answer.headers, answer.content)
-
-    def _retrying(self) -> tenacity.Retrying:
-        """Repeats a GET while QAD is away; afterwards the last answer or exception stands."""
-        return tenacity.Retrying(
-            sleep=self._clock.sleep,
-            wait=self._pause,
-            stop=lambda state: state.attempt_number >= _ATTEMPTS or state.idle_for + state.upcoming_sleep > _PATIENCE,
-            retry=tenacity.retry_if_result(lambda answer: answer.status in browse.AWAY)
-            | tenacity.retry_if_exception(is_passing),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )
-
-    def _pause(self, state: tenacity.RetryCallState) -> float:
-        """What Retry-After says; else 1, 2, 4 ... seconds at most, at random below that."""
-        outcome = state.outcome
-        answered = outcome is not None and not outcome.failed
-        told = browse.retry_after(outcome.result().headers, self._clock.time()) if outcome and answered else None
-        return tenacity.wait_random_exponential(max=30.0)(state) if told is None else told
+        return received(answer)
 
 
 def connect(
@@ -295,9 +291,12 @@ def _facts(path: str) -> Facts:
 
 
 def _guarded(
-    page_at: Callable[[int], BrowsePage], cap: int, by_empty_page: bool, read: Read[Row]
+    page_at: Callable[[int], BrowsePage], cap: int, by_empty_page: bool, whole: int, read: Read[Row]
 ) -> Iterator[list[Row]]:  # fmt: skip
-    """Pages until QAD says there are no more. A page seen before is compared, named and not handed on."""
+    """Pages until QAD says there are no more. A page seen before is compared, named and not handed on.
+
+    `whole` is the size of the one page that everything is asked for in, 0 where there may be several.
+    """
     seen: set[str] = set()
     for number in range(1, cap + 1):
         page = page_at(number)
@@ -311,18 +310,22 @@ def _guarded(
             yield list(page.rows)
         if page.has_more is False or (by_empty_page and not page.rows):
             return read.end()
+        if whole:
+            full = page.has_more or len(page.rows) >= whole
+            return read.end([f"QAD has more than one page of {whole} rows: raise page_size"] if full else [])
         if not page.rows:
             return read.end([f"page {number} is empty, and QAD did not say that it is the last"])
     return read.end([f"stopped at the cap of {cap} pages"])
 
 
 def _records_in(
-    rows: Sequence[Row], columns: Mapping[str, str], further: Mapping[str, str], kind: _Kind[T], refused: Counter[str]
-) -> list[T]:
+    rows: Sequence[Row], columns: Mapping[str, str], further: Mapping[str, str], kind: _Kind[T], refused: Counter[str],
+    placed: Callable[[T], T],
+) -> list[T]:  # fmt: skip
     records = []
     for row in rows:
         try:
-            record = kind.record(row, columns)
+            record = placed(kind.record(row, columns))
             records.append(with_columns(record, row, further) if further else record)
         except SetAside as aside:
             refused[aside.reason] += 1
@@ -335,6 +338,8 @@ def _remembered(columns_for: Callable[[frozenset[str]], dict[str, str]]) -> Call
 
     def answer(keys: frozenset[str]) -> dict[str, str]:
         if keys not in known:
+            if len(known) > 100:  # a site whose pages all differ costs time, not memory
+                known.clear()
             known[keys] = columns_for(keys)
         return known[keys]
 

@@ -7,6 +7,7 @@ touches the network.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -40,7 +41,7 @@ def found_columns(
 
 def _nearest(name: str, seen: Mapping[str, str]) -> str:
     """By the column alone: whoever mistypes the table has the column right."""
-    tails = {folded.rpartition(".")[2]: folded for folded in seen}
+    tails = {folded.rpartition(".")[2]: folded for folded in seen if len(folded) <= 200}
     near = difflib.get_close_matches(fold(name).rpartition(".")[2], tails, n=2)
     return f"; nearest: {', '.join(seen[tails[one]] for one in near)}" if near else ""
 
@@ -55,6 +56,8 @@ def _scalar(value: object, name: str) -> str | int | float | bool | None:
     """Text is trimmed; 7.0 is 7, because some sites send whole numbers as decimals."""
     if isinstance(value, str):
         return value.strip()
+    if isinstance(value, float) and not math.isfinite(value):  # no database and no JSON takes it
+        return None
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if value is None or isinstance(value, (bool, int, float)):

@@ -65,10 +65,10 @@ def _payloads(page: Iterable[Customer | Contact]) -> Iterator[tuple[str, dict[st
         payload = asdict(record)
         if isinstance(record, Contact):
             # The customers of a contact are kept apart, so that one person at two of them is one payload.
-            yield record.key, {**payload, "customer": "", "contact_id": record.key}
+            yield record.key, {**payload, "customer": "", "scope": "", "contact_id": record.key}
         else:
-            yield record.code, payload
+            yield record.key, payload
 
 
 def _pairs(page: Iterable[Customer | Contact]) -> list[tuple[str, str]]:
-    return [(record.key, record.customer) for record in page if isinstance(record, Contact)]
+    return [(record.key, record.customer_key) for record in page if isinstance(record, Contact)]

@@ -183,9 +183,7 @@ def organization_of(customer: Customer, rules: Rules) -> Wanted:
     body = {"external_id": external_id, **_body("organization", values, rules.mapping)}
     name = as_text(body.get("name"))
     owners = rules.mapping.owners("organization")
-    return Wanted(
-        "organization", customer.code, external_id, body, name, aside="" if name else "no_name", owners=owners
-    )
+    return Wanted("organization", customer.key, external_id, body, name, aside="" if name else "no_name", owners=owners)
 
 
 def user_of(contact: Contact, rules: Rules) -> Wanted:
