@@ -15,6 +15,7 @@ from .clock import Clock
 from .faults import Faults
 from .qad import QadAccess
 from .qad_store import QadStore
+from .qxtend import QxtendRows
 from .seed import plant
 from .web import Call
 from .zendesk import oddities
@@ -42,6 +43,8 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     **{f"job_{name}": words for name, words in oddities.CHOICES.items()},
     "language": LANGUAGES,
     "token_expiry": ("told", "null", "absent"),
+    "qxtend_prefix": ("numbered", "default", "other"),
+    "qxtend_result": ("success", "warning"),
 }
 
 
@@ -64,6 +67,10 @@ class Settings:
     refresh_token_ttl: int = 2592000
     redirect_uris: list[str] | None = None
     qad_token_ttl: int = 3600
+    qxtend_prefix: str = "numbered"
+    qxtend_result: str = "success"
+    qxtend_mtom: bool = False
+    qxtend_row_limit: int | None = None
     deny_authorization: bool = False
     search_lag: float = 0.0
     export_host: str = "https://support.sandbox.invalid"
@@ -165,6 +172,7 @@ class State:
             self.zendesk = Store(self.base_url)
             self.qad = QadStore()
             self.qad_access = QadAccess()
+            self.qxtend = QxtendRows()
             plant(self)
 
     @property
