@@ -11,6 +11,7 @@ section 3, forbids it), more than 256 levels (libxml2's own bound), more bytes t
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -32,9 +33,9 @@ NESTED = ()
 
 _Event = tuple[str, etree._Element]
 _MEBIBYTE = 1 << 20
-_PROLOG = 64 * 1024
+_HEAD, _PROLOG = 20_000, 64 * 1024
 _SLICE = 512
-_WITHOUT_A_ROW = 16 * _MEBIBYTE
+_WITHOUT_A_ROW = 8 * _MEBIBYTE
 """What may come without completing a row: no row is that large, and what is between rows is kept in memory."""
 
 # QAD QXtend User Guide 1.8.6, "QXI Exceptions": the session could not be started; QAD did not answer in time.
@@ -121,13 +122,13 @@ class AnswerReader:
         self._keys: dict[str, str] = {}
         self._begun = False
         self._fed = self._since_row = self._depth = 0
-        self._head = b""
+        self._head = self._waiting = b""
         self._result = ""
         self._messages: list[Message] = []
 
     def feed(self, chunk: bytes) -> list[Fields]:
         """The records that this part of the answer completes."""
-        self._head = self._head or chunk[:20_000]
+        self._head += chunk[: max(0, _HEAD - len(self._head))]
         self._fed += len(chunk)
         self._since_row += len(chunk)
         if self._fed > self._limit:
@@ -135,6 +136,9 @@ class AnswerReader:
         if self._since_row > _WITHOUT_A_ROW + len(chunk):
             raise self._refused(f"{_WITHOUT_A_ROW // _MEBIBYTE} MiB of it hold no row", "Check row_element.")
         # In small slices until the root has begun: a document type stands before it, and is refused by then.
+        if self._parser is None:
+            self._waiting += chunk
+            chunk, self._waiting = (self._waiting, b"") if len(self._waiting) >= _SLICE else (b"", self._waiting)
         start, found = 0, list[Fields]()
         while start < len(chunk):
             size = len(chunk) if self._begun else _SLICE
@@ -144,11 +148,11 @@ class AnswerReader:
             raise self._not_soap()
         return found
 
-    def close(self) -> None:
-        """The end of the answer. Raises what it says went wrong, and what is missing at its end."""
-        parser = self._opened(b"")
+    def close(self) -> list[Fields]:
+        """The end of the answer, with the records of one that was short. Raises what it says went wrong."""
+        found = self._parse(self._waiting)
         try:
-            root = parser.close()
+            root = self._opened().close()
         except etree.XMLSyntaxError as error:
             raise self._broken(error) from None
         if not self._begun:
@@ -156,24 +160,26 @@ class AnswerReader:
         self._judge()
         if not self.rows:
             self.names = tuple(dict.fromkeys(local_name(str(one.tag)) for one in root.iter(etree.Element)))[:200]
+        return found
 
     # --- Parsing ---
 
-    def _opened(self, head: bytes) -> etree.XMLPullParser:
+    def _opened(self) -> etree.XMLPullParser:
         if self._parser is None:
             # The declaration knows better than a header that a proxy may have set.
-            charset = None if b"encoding" in head[:200] else self._charset or None
+            charset = None if b"encoding" in self._head[:200] else self._charset or None
             try:
                 self._parser = etree.XMLPullParser(
-                    ("start", "end"), tag=self._shape.tags, encoding=charset, resolve_entities=False, no_network=True,
-                    load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True,
+                    ("start", "end"), tag=self._shape.tags, encoding=charset and codecs.lookup(charset).name,
+                    resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True,
+                    remove_pis=True,
                 )  # fmt: skip
-            except LookupError:
+            except (LookupError, ValueError):
                 raise self._refused("its charset is not known") from None
         return self._parser
 
     def _parse(self, part: bytes) -> list[Fields]:
-        parser = self._opened(part)
+        parser = self._opened()
         try:
             parser.feed(part)
             return self._events(cast("Iterable[_Event]", parser.read_events()))
@@ -391,7 +397,7 @@ class RootPart:
 def root_part(headers: Mapping[str, str], facts: Facts) -> tuple[RootPart | None, str]:
     """How an answer with these headers is unpacked: its multipart reader, if it is one, and the charset it tells."""
     named = {name.lower(): value for name, value in headers.items()}
-    kind, options = parse_options_header(named.get("content-type", ""))
+    kind, options = parse_options_header(named.get("content-type", "").encode("latin-1", "replace"))
     if not kind.startswith(b"multipart/"):
         return None, options.get(b"charset", b"").decode("ascii", "replace")
     boundary = options.get(b"boundary", b"")

@@ -285,7 +285,7 @@ class _Answered:
             yield from self.reader.feed(self._part.feed(chunk) if self._part else chunk)
         if self._part:
             self._part.close()
-        self.reader.close()
+        yield from self.reader.close()
 
 
 class _Pages(Iterator[list[Fields]]):

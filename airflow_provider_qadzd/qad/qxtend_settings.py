@@ -60,7 +60,7 @@ class QxtendSettings:
     wsa_to: str = "urn:services-qad-com:{receiver}"
     message_id: str = "urn:services-qad-com::{receiver}:{uuid}"
     session: dict[str, str] = field(default_factory=dict)
-    namespace: str = SERVICES
+    namespace: str = ""
     operation: str = ""
     body: str = ""
     contacts_operation: str = ""
@@ -103,6 +103,7 @@ _MERGED = ("session", "parameters")
 # connector sends it to a site's own query QDoc; the answer has the customer's elements as QAD's WSDL of
 # maintainCustomer spells them (cm_addr is cmAddr), and the columns of Contact as QAD's database has them.
 _QUERY_QDOC: dict[str, Any] = {
+    "namespace": SERVICES,
     "operation": "queryCustomerContact",
     "session": {"version": "ERP3_1", "scopeTransaction": "false", "mnemonicsRaw": "true"},
     "body": """<dsQuery><ttQuery>
@@ -132,7 +133,6 @@ _QUERY_QDOC_COLUMNS = (
 # names are those that a customer browser of a site uses; contacts are a second procedure in the same manner.
 _OPENEDGE: dict[str, Any] = {
     "addressing": False,
-    "namespace": "",
     "operation": "getCustomers",
     "body": "<inpdomain>{{ domain }}</inpdomain>",
     "contacts_operation": "getContacts",
@@ -158,6 +158,7 @@ _OPENEDGE_COLUMNS = (
 # the domain goes in the session context. It reaches cm_mstr and ad_mstr, not Financials: no email, no active flag,
 # and of contacts only the address's attention slot. Element names and version are not published.
 _QUERY_SERVICE: dict[str, Any] = {
+    "namespace": SERVICES,
     "operation": "querySourceApplication",
     "session": {"version": "QXO1_8"},
     "parameters": {"source_application": "QADERP", "profile": "Customer"},
