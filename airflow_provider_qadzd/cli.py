@@ -155,12 +155,12 @@ def doctor(given: argparse.Namespace) -> None:
 def columns(given: argparse.Namespace) -> None:
     """Our own names for customers and contacts, then every column of their browses."""
     from airflow_provider_qadzd import config
-    from airflow_provider_qadzd.hooks.qad import QadHook
+    from airflow_provider_qadzd.hooks.qad import qad_hook
     from airflow_provider_qadzd.sync.mapping import QAD_FIELDS
 
     logging.disable(logging.WARNING)
     for flow in [config.flow_settings(given.flow)] if given.flow else config.flows():
-        found = QadHook(flow.qad).client.columns()
+        found = qad_hook(flow.qad).client.columns()
         for (kind, names), (browse_id, listed) in zip(QAD_FIELDS.items(), found.items(), strict=True):
             print(f"{kind} ({flow.qad})\n  fields: {', '.join(names)}\n  columns of {browse_id}:")
             print("\n".join(f"    {name}" for name in listed))

@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.config import FlowSettings
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.hooks.qad import QadHook
+from airflow_provider_qadzd.hooks.qad import EditionHook, qad_hook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.identity import Flow
@@ -34,7 +34,7 @@ class OpenFlow:
     def __init__(self, name: str) -> None:
         self.settings = config.flow_settings(name)
         self.ledger: Ledger = config.open_ledger()
-        self.qad = QadHook(self.settings.qad, self.ledger)
+        self.qad = qad_hook(self.settings.qad, self.ledger)
         self.zendesk = ZendeskHook(self.settings.zendesk, self.ledger)
 
     @cached_property
@@ -49,11 +49,10 @@ class OpenFlow:
     @cached_property
     def rules(self) -> Rules:
         """How records are mapped. FixFirst with every error in the mapping file."""
-        page = self.qad.settings.customer_url.replace("{base_url}", self.qad.qad_url)
-        return Rules(self.settings.organization, self.settings.user, page, config.mapping())
+        return Rules(self.settings.organization, self.settings.user, self.qad.customer_page, config.mapping())
 
 
-def _refuse_unscoped(settings: FlowSettings, qad: QadHook) -> None:
+def _refuse_unscoped(settings: FlowSettings, qad: EditionHook) -> None:
     """FixFirst if two customers of one code, in two scopes, would get one external id."""
     scope = qad.settings.customer_scope
     if scope != "none" and f"{{{scope}}}" not in settings.organization:

@@ -27,13 +27,12 @@ from airflow_provider_qadzd.qad.http import (
     Answer,
     failed,
     is_passing,
-    normalised_base_url,
     retrying,
     verification,
 )
 from airflow_provider_qadzd.qad.qxtend import Ask, Envelopes, envelopes_of
 from airflow_provider_qadzd.qad.qxtend_answer import AnswerReader, Fields, RootPart, Shape, root_part, shape_of
-from airflow_provider_qadzd.qad.qxtend_settings import NONE, QxtendSettings, columns_of
+from airflow_provider_qadzd.qad.qxtend_settings import NONE, QxtendSettings, columns_of, normalised_service_url
 from airflow_provider_qadzd.qad.reader import NOTHING, Read
 from airflow_provider_qadzd.qad.scope import Scope
 from airflow_provider_qadzd.records import Clock, Contact, Customer, SystemClock, digest
@@ -353,10 +352,3 @@ def connect(
 def _unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """No HTTP authentication: also keeps `requests` from taking one out of a .netrc file."""
     return request
-
-
-def normalised_service_url(url: str, allow_http: bool, where: str) -> str:
-    """The service's address in one spelling: the WSDL's own address does as well."""
-    text = url.strip()
-    head, _, query = text.partition("?")
-    return normalised_base_url(head if query.lower() == "wsdl" else text, allow_http, where)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.qad.http import normalised_base_url
 from airflow_provider_qadzd.records import Contact, Customer
 from airflow_provider_qadzd.settings import refuse_unknown, settings_from
 
@@ -47,7 +48,8 @@ class QxtendSettings:
     `page` (a number is). `key_element` is that key, by default the customer's code; `more_element` is one that says
     true or false where the service tells whether more follows.
 
-    `customer_scope` and `shared_sets` are as in `qad/scope`. `max_megabytes` bounds one answer. `customer_url` may hold {base_url}, {code}, {shared_set} and {domain}.
+    `customer_scope` and `shared_sets` are as in `qad/scope`. `max_megabytes` bounds one answer. `customer_url` may hold
+    {base_url}, {code}, {shared_set} and {domain}; without one there is no link, since QXtend itself has no pages.
     """
 
     profile: str = "query_qdoc"
@@ -84,7 +86,7 @@ class QxtendSettings:
     verify: str = "true"
     allow_http: bool = False
     max_megabytes: int = 1024
-    customer_url: str = "{base_url}"
+    customer_url: str = ""
 
     @property
     def source_parts(self) -> tuple[str, ...]:
@@ -229,3 +231,10 @@ def _refuse_gaps(settings: QxtendSettings, where: str) -> None:
     for name in ("page_size", "page_cap", "max_megabytes"):
         if getattr(settings, name) < 1:
             raise FixFirst(f"{where}: {name} must be at least 1.")
+
+
+def normalised_service_url(url: str, allow_http: bool, where: str) -> str:
+    """The service's address in one spelling: the WSDL's own address does as well."""
+    text = url.strip()
+    head, _, query = text.partition("?")
+    return normalised_base_url(head if query.lower() == "wsdl" else text, allow_http, where)

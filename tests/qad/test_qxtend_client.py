@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.qad.qxtend_client import QxtendClient, connect, normalised_service_url
-from airflow_provider_qadzd.qad.qxtend_settings import qxtend_settings
+from airflow_provider_qadzd.qad.qxtend_client import QxtendClient, connect
+from airflow_provider_qadzd.qad.qxtend_settings import normalised_service_url, qxtend_settings
 from airflow_provider_qadzd.qad.reader import Read
 from airflow_provider_qadzd.sandbox import Sandbox, running
 from tests.qad.replies import FakeClock, Replies, Reply, session_of
