@@ -11,6 +11,7 @@ from airflow_provider_qadzd import config
 from airflow_provider_qadzd.config import FlowSettings
 from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.findings import Check, Finding, examine
+from airflow_provider_qadzd.hooks.editions import qad_hook
 from airflow_provider_qadzd.hooks.qad import QadHook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook, base_url_in
 from airflow_provider_qadzd.ledger import Ledger, health
@@ -32,7 +33,7 @@ SILENT_HOURS = 6.0
 
 def examine_flow(settings: FlowSettings, silent_hours: float = SILENT_HOURS) -> list[Finding]:
     """Everything that a flow rests on. Nothing is written in Zendesk or QAD, and no other flow is touched."""
-    zendesk, qad = ZendeskHook(settings.zendesk), QadHook(settings.qad)
+    zendesk, qad = ZendeskHook(settings.zendesk), qad_hook(settings.qad)
     patient = patient_of(zendesk, config.option("receiver_url"), config.number("freshness_seconds"), silent_hours)
     return examine(
         [

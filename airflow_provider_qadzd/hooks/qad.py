@@ -14,9 +14,11 @@ from airflow.providers.http.hooks.http import HttpHook
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, TryLater
+from airflow_provider_qadzd.findings import Report
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect, normalised_base_url
+from airflow_provider_qadzd.qad.preflight import preflight
 from airflow_provider_qadzd.settings import settings_from
 
 
@@ -93,12 +95,23 @@ class QadHook(HttpHook):
             raise TryLater("QAD is busy or away.", facts=facts)
         raise FixFirst("QAD refused the call.", advice=f"Check {self.where}.", facts=facts)
 
+    def preflight(self, *, quick: bool = False) -> Report:
+        """What is there, what is missing, and what to set; `quick` looks only at what every read needs."""
+        extra = config.extra_of(config.connection(self.qad_conn_id), self.qad_conn_id)
+        return preflight(self.client, extra, quick=quick)
+
+    def refuse_unfit(self) -> None:
+        """FixFirst naming everything that a read would stumble over; TryLater while QAD is away."""
+        how = f"`airflow qadzd preflight {self.qad_conn_id}` shows everything, and what to set."
+        self.preflight(quick=True).refuse(self.where, how)
+
     def test_connection(self) -> tuple[bool, str]:
         """Whether QAD answers, lets us in, and knows the browses and their columns."""
         try:
-            return True, self.client.check()
-        except QadzdError as error:
+            report = self.preflight(quick=True)
+        except QadzdError as error:  # the settings themselves
             return False, str(error)
+        return report.good, report.told()
 
 
 def _path(response: requests.Response) -> str:

@@ -29,10 +29,14 @@ def accounts_asset(flow: str) -> Asset:
 
 
 class QadCollectOperator(FlowOperator):
-    """Read every QAD customer and contact into the ledger. Returns rows and completeness by kind."""
+    """Read every QAD customer and contact into the ledger. Returns rows and completeness by kind.
+
+    A connection that does not fit its QAD is FixFirst before anything is read, with the nearest match of what is wrong.
+    """
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         flow = self.opened()
+        flow.qad.refuse_unfit()
         mapping = flow.rules.mapping
         counts = {}
         for read in collect(flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context), mapping):

@@ -16,6 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.config import FlowSettings
 from airflow_provider_qadzd.errors import FixFirst, TryLater
+from airflow_provider_qadzd.hooks.editions import qad_hook
 from airflow_provider_qadzd.hooks.qad import QadHook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.ledger import Ledger, identity
@@ -34,7 +35,7 @@ class OpenFlow:
     def __init__(self, name: str) -> None:
         self.settings = config.flow_settings(name)
         self.ledger: Ledger = config.open_ledger()
-        self.qad = QadHook(self.settings.qad, self.ledger)
+        self.qad = qad_hook(self.settings.qad, self.ledger)
         self.zendesk = ZendeskHook(self.settings.zendesk, self.ledger)
 
     @cached_property
