@@ -51,7 +51,7 @@ class OpenFlow:
     def rules(self) -> Rules:
         """How records are mapped. FixFirst with every error in the mapping file."""
         page = self.qad.settings.customer_url.replace("{base_url}", self.qad.qad_url)
-        return Rules(self.settings.organization, self.settings.user, page, config.mapping())
+        return Rules(self.settings.organization, self.settings.user, page, config.mapping(), config.policies())
 
 
 def _refuse_unscoped(settings: FlowSettings, qad: QadHook) -> None:

@@ -366,8 +366,7 @@ class _Browse:
     def count_since(self, column: str, day: str) -> int:
         """How many rows come, of a few, if only those changed since are asked for."""
         workspace = next(one for one, rows in self.first_rows.items() if rows)
-        changed = f"{column},ge,{day}T00:00:00.000Z,literal"
-        return len(self._read(self._page(1, "first", workspace, changed)).rows)
+        return len(self._read(self._page(1, "first", workspace, browse.changed_since(column, day))).rows)
 
     def _page(self, number: int, action: str, workspace: str, *filters: str) -> Mapping[str, Any]:
         params = browse.page_params(
