@@ -157,7 +157,7 @@ def doctor(given: argparse.Namespace) -> None:
 def preflight(given: argparse.Namespace) -> None:
     """What the instance has and lacks, and the connection's extra with what to set; exit 1 if something must be set."""
     from airflow_provider_qadzd.findings import as_screen
-    from airflow_provider_qadzd.hooks.editions import qad_hook
+    from airflow_provider_qadzd.hooks.qad import qad_hook
 
     logging.disable(logging.WARNING)
     report = qad_hook(given.conn_id).preflight()
@@ -169,7 +169,7 @@ def preflight(given: argparse.Namespace) -> None:
 def columns(given: argparse.Namespace) -> None:
     """Our own names for customers and contacts, then every column of their browses."""
     from airflow_provider_qadzd import config
-    from airflow_provider_qadzd.hooks.editions import qad_hook
+    from airflow_provider_qadzd.hooks.qad import qad_hook
     from airflow_provider_qadzd.sync.mapping import QAD_FIELDS
 
     logging.disable(logging.WARNING)

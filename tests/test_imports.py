@@ -42,11 +42,11 @@ LAYERS = {
 """Each layer's modules, by the start of their names; the longest start counts."""
 
 _BELOW = {"words", "qad", "zendesk", "decisions", "mapping file", "doing", "memory"}
-_DIALECT = {"requests", "cryptography", "tenacity", "lxml", "defusedxml"}
+_DIALECT = {"requests", "cryptography", "tenacity"}
 MAY_IMPORT = {
     "package": set[str](),
     "words": {"words"},
-    "qad": {"words", "qad", *_DIALECT},
+    "qad": {"words", "qad", *_DIALECT, "jinja2", "lxml", "python_multipart"},
     "zendesk": {"words", "zendesk", *_DIALECT},
     "decisions": {"words", "decisions"},
     "mapping file": {"words", "decisions", "yaml"},

@@ -16,8 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.config import FlowSettings
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.hooks.editions import qad_hook
-from airflow_provider_qadzd.hooks.qad import QadHook
+from airflow_provider_qadzd.hooks.qad import EditionHook, qad_hook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.identity import Flow
@@ -50,11 +49,12 @@ class OpenFlow:
     @cached_property
     def rules(self) -> Rules:
         """How records are mapped. FixFirst with every error in the mapping file."""
-        page = self.qad.settings.customer_url.replace("{base_url}", self.qad.qad_url)
-        return Rules(self.settings.organization, self.settings.user, page, config.mapping(), config.policies())
+        return Rules(
+            self.settings.organization, self.settings.user, self.qad.customer_page, config.mapping(), config.policies()
+        )
 
 
-def _refuse_unscoped(settings: FlowSettings, qad: QadHook) -> None:
+def _refuse_unscoped(settings: FlowSettings, qad: EditionHook) -> None:
     """FixFirst if two customers of one code, in two scopes, would get one external id."""
     scope = qad.settings.customer_scope
     if scope != "none" and f"{{{scope}}}" not in settings.organization:

@@ -135,7 +135,7 @@ def json_answer(answer: Answer, facts: Facts, where: str, now: float) -> dict[st
     """
     facts = replace(facts, status=answer.status)
     if answer.status != 200:
-        _refuse_status(answer, facts, where, now)
+        refuse_status(answer, facts, where, now, _check_base_url(where))
     if not _looks_like_json(answer):
         _refuse_page(answer, facts, where)
     try:
@@ -177,32 +177,33 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _refuse_status(answer: Answer, facts: Facts, where: str, now: float) -> NoReturn:
+def refuse_status(answer: Answer, facts: Facts, where: str, now: float, address: str) -> NoReturn:
+    """Raises what a status other than 200 means; `address` is the advice on a wrong one."""
     status, facts = answer.status, replace(facts, code=vendor_code(answer.body))
     if status in AWAY or status in (408, 500):
         wait = retry_after(answer.headers, now)
         wait = 60.0 if wait is None else wait
         raise TryLater(f"QAD is away or busy (HTTP {status}).", wait=wait, advice=f"Wait {wait:.0f} s.", facts=facts)
     if 300 <= status < 400:
-        _refuse_redirect(answer, facts, where)
+        _refuse_redirect(answer, facts, where, address)
     if status == 401:
         raise FixFirst("QAD refused the credentials.", advice=f"Check the login of {where}.", facts=facts)
     if status == 403:
         advice = f"Give the user of {where} permission to read it in QAD."
         raise FixFirst("QAD forbids this to the signed-in user.", advice=advice, facts=facts)
     if status == 404:
-        raise FixFirst("QAD has nothing at this address.", advice=_check_base_url(where), facts=facts)
+        raise FixFirst("QAD has nothing at this address.", advice=address, facts=facts)
     raise FixFirst(f"QAD refused the request (HTTP {status}).", advice=f"Check the settings of {where}.", facts=facts)
 
 
-def _refuse_redirect(answer: Answer, facts: Facts, where: str) -> NoReturn:
+def _refuse_redirect(answer: Answer, facts: Facts, where: str, address: str) -> NoReturn:
     location = header(answer.headers, "Location")
     if "login" in location.lower():  # QAD's browser login answers 302 to login.jsp?error=1
         facts = replace(facts, code=LOGIN_PAGE)
         raise FixFirst("QAD sent us to its login page.", advice=f"Check the login of {where}.", facts=facts)
     host = host_in(location) or "another address"
     what = f"QAD redirects to {host}; redirects are never followed, because they would carry the credentials along."
-    raise FixFirst(what, advice=_check_base_url(where), facts=facts)
+    raise FixFirst(what, advice=address, facts=facts)
 
 
 def _looks_like_json(answer: Answer) -> bool:
@@ -320,7 +321,7 @@ def resolve_columns(
             raise FixFirst(f"{where}: {wanted[field]!r} ({field}) could be any of {', '.join(candidates)}.",
                            advice="Write the column's full name.")  # fmt: skip
         if not candidates and field not in optional:
-            near = _nearest(wanted[field], {*seen, *known})
+            near = nearest(wanted[field], {*seen, *known})
             raise FixFirst(f"{where}: the browse has no column {wanted[field]!r} ({field}).",
                            advice=f"Nearest: {', '.join(near)}." if near else "")  # fmt: skip
     return {field: candidates[0] for field, candidates in found.items() if candidates}
@@ -345,7 +346,8 @@ def _tail(name: str) -> str:
     return fold(name).rpartition(".")[2]
 
 
-def _nearest(column: str, names: Iterable[str]) -> list[str]:
+def nearest(column: str, names: Iterable[str]) -> list[str]:
+    """Up to three of `names` that look like `column`, by the part after the last dot."""
     by_tail = {_tail(name): name for name in names if len(name) <= _LONGEST_NAME}
     return [by_tail[tail] for tail in difflib.get_close_matches(_tail(column), by_tail, n=3)]
 

@@ -8,24 +8,22 @@ times and within a bound; redirects are never followed. The session is handed in
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 import requests
 
-from airflow_provider_qadzd.errors import Facts, FixFirst, SetAside
+from airflow_provider_qadzd.errors import Facts, FixFirst
 from airflow_provider_qadzd.qad import browse
 from airflow_provider_qadzd.qad.auth import Login, QadAuth, unsigned
 from airflow_provider_qadzd.qad.browse import BrowsePage, Row
-from airflow_provider_qadzd.qad.columns import found_columns, with_columns
+from airflow_provider_qadzd.qad.columns import found_columns, records_in, remembered, wanted_columns
 from airflow_provider_qadzd.qad.http import Answer, failed, normalised_base_url, received, retrying, verification
 from airflow_provider_qadzd.qad.reader import NOTHING, Read
 from airflow_provider_qadzd.qad.scope import Scope
 from airflow_provider_qadzd.records import Clock, Contact, Customer, SystemClock, TokenStore, fold
-from airflow_provider_qadzd.settings import refuse_unknown
 
 __all__ = ["Kind", "QadClient", "QadSettings", "Read", "connect", "normalised_base_url"]
 
@@ -203,15 +201,15 @@ class QadClient:
     def _records(self, kind: Kind[T], read: Read[T], delta: bool = False) -> Iterator[list[T]]:
         listed, reasons = self.browse_fields(kind.browse), []
         place = self._scope.placed
-        columns_for = _remembered(lambda keys: self._columns(kind, keys, listed))
-        further_for = _remembered(lambda keys: found_columns(kind.further, keys, listed, self._place(kind)))
+        columns_for = remembered(lambda keys: self._columns(kind, keys, listed))
+        further_for = remembered(lambda keys: found_columns(kind.further, keys, listed, self._place(kind)))
         for workspace in self.workspaces:
             pages = self._rows(kind.browse, kind.filters, workspace, self.settings.page_size)
             for rows in pages:
                 read.pages, read.rows = read.pages + 1, read.rows + len(rows)
                 keys = frozenset[str]().union(*rows)
                 columns, further = columns_for(keys), further_for(keys)
-                yield _records_in(rows, columns, further, kind, read.refused, partial(place, workspace=workspace))
+                yield records_in(rows, kind.record, columns, further, read.refused, partial(place, workspace=workspace))
             silent = workspace and not pages.rows and not delta
             reason = pages.reason or ("no rows: is the workspace known?" if silent else "")
             if reason:  # QAD is as silent about an unknown workspace as about an empty one
@@ -331,36 +329,8 @@ def _guarded(
     return read.end([f"stopped at the cap of {cap} pages"])
 
 
-def _records_in(
-    rows: Sequence[Row], columns: Mapping[str, str], further: Mapping[str, str], kind: Kind[T], refused: Counter[str],
-    placed: Callable[[T], T],
-) -> list[T]:  # fmt: skip
-    records = []
-    for row in rows:
-        try:
-            record = placed(kind.record(row, columns))
-            records.append(with_columns(record, row, further) if further else record)
-        except SetAside as aside:
-            refused[aside.reason] += 1
-    return records
-
-
-def _remembered(columns_for: Callable[[frozenset[str]], dict[str, str]]) -> Callable[[frozenset[str]], dict[str, str]]:
-    """Pages mostly have the same keys: each set of keys is resolved once."""
-    known: dict[frozenset[str], dict[str, str]] = {}
-
-    def answer(keys: frozenset[str]) -> dict[str, str]:
-        if keys not in known:
-            if len(known) > 100:  # a site whose pages all differ costs time, not memory
-                known.clear()
-            known[keys] = columns_for(keys)
-        return known[keys]
-
-    return answer
-
-
 def _customers_of(settings: QadSettings, where: str) -> Kind[Customer]:
-    wanted, optional = _wanted(
+    wanted, optional = wanted_columns(
         browse.CUSTOMER_COLUMNS, settings.customer_columns, Customer, ("code", "name"), f"{where}: customer_columns"
     )
     filters = browse.checked_filters(settings.customer_filters, f"{where}: customer_filters")
@@ -371,21 +341,9 @@ def _customers_of(settings: QadSettings, where: str) -> Kind[Customer]:
 
 
 def _contacts_of(settings: QadSettings, where: str) -> Kind[Contact]:
-    wanted, optional = _wanted(
+    wanted, optional = wanted_columns(
         browse.CONTACT_COLUMNS, settings.contact_columns, Contact, ("customer", "name"), f"{where}: contact_columns"
     )
     filters = browse.checked_filters(settings.contact_filters, f"{where}: contact_filters")
     name = settings.contacts_browse
     return Kind("contacts", "contacts_browse", "contact_columns", name, filters, wanted, optional, browse.contact_from)
-
-
-def _wanted(
-    defaults: Mapping[str, str], given: Mapping[str, str], record: type, needed: tuple[str, ...], where: str
-) -> tuple[dict[str, str], frozenset[str]]:  # fmt: skip
-    """The columns to read, and which of them a browse may lack: those that nobody asked for by name."""
-    refuse_unknown(given, (known.name for known in fields(record)), where)
-    columns = {name: column.strip() for name, column in {**defaults, **given}.items() if column.strip()}
-    for name in needed:
-        if name not in columns:
-            raise FixFirst(f"{where}: {name} cannot be left out.")
-    return columns, frozenset(columns) - frozenset(given) - frozenset(needed)

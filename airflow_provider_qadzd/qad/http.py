@@ -91,13 +91,17 @@ def host_in(location: str) -> str:
 # --- What is repeated ------------------------------------------------------------------------------------------------
 
 
-def retrying(clock: Clock) -> tenacity.Retrying:
-    """Repeats what returns an `Answer` while QAD is away; afterwards the last answer or exception stands."""
+def retrying(clock: Clock, passing: Callable[[BaseException], bool] | None = None) -> tenacity.Retrying:
+    """Repeats what returns an `Answer` while QAD is away; afterwards the last answer or exception stands.
+
+    `passing` says which exceptions may pass, by default those of the way to QAD.
+    """
     return tenacity.Retrying(
         sleep=clock.sleep,
         wait=_pause(clock),
         stop=lambda state: state.attempt_number >= _ATTEMPTS or state.idle_for + state.upcoming_sleep > _PATIENCE,
-        retry=tenacity.retry_if_result(lambda answer: answer.status in AWAY) | tenacity.retry_if_exception(is_passing),
+        retry=tenacity.retry_if_result(lambda answer: answer.status in AWAY)
+        | tenacity.retry_if_exception(passing or is_passing),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
 

@@ -37,12 +37,12 @@ class Scope:
             raise FixFirst(f"{where}: customer_scope {of!r} is not known.", advice=advice)
         return cls(of, {fold(domain): shared_set.strip() for domain, shared_set in shared_sets.items()})
 
-    def placed(self, record: Record, workspace: str = "") -> Record:
-        """`record` with its domain, shared set and scope, from what its row and its workspace tell.
+    def placed(self, record: Record, workspace: str = "", domain: str = "") -> Record:
+        """`record` with its domain, shared set and scope, from what its row, and its workspace or domain, tell.
 
         SetAside where it cannot be told: a customer without its scope might be somebody else's.
         """
-        domain = record.domain or domain_of(workspace)
+        domain = record.domain or domain or domain_of(workspace)
         named = self.shared_sets.get(fold(domain)) or self.shared_sets.get(EVERY_DOMAIN, "")
         shared_set = record.shared_set or named
         scope = {"none": "", "shared_set": shared_set, "domain": domain}[self.of]

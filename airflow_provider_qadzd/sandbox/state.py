@@ -16,6 +16,7 @@ from .clock import Clock
 from .faults import Faults
 from .qad import QadAccess
 from .qad_store import QadStore
+from .qxtend import QxtendRows
 from .seed import plant
 from .web import Call
 from .zendesk import oddities
@@ -44,6 +45,8 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     **qad_oddities.CHOICES,
     "language": LANGUAGES,
     "token_expiry": ("told", "null", "absent"),
+    "qxtend_prefix": ("numbered", "default", "other"),
+    "qxtend_result": ("success", "warning"),
 }
 
 
@@ -76,6 +79,10 @@ class Settings:
     qad_has_more: str = "text"
     qad_filters: bool = True
     qad_missing: list[str] = field(default_factory=list)
+    qxtend_prefix: str = "numbered"
+    qxtend_result: str = "success"
+    qxtend_mtom: bool = False
+    qxtend_row_limit: int | None = None
     deny_authorization: bool = False
     search_lag: float = 0.0
     export_host: str = "https://support.sandbox.invalid"
@@ -177,6 +184,7 @@ class State:
             self.zendesk = Store(self.base_url)
             self.qad = QadStore()
             self.qad_access = QadAccess()
+            self.qxtend = QxtendRows()
             plant(self)
 
     @property
