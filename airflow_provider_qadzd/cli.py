@@ -19,6 +19,7 @@ _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
 _PORT = Arg(("--port",), help="Port to listen on", type=int, default=8081)
 _TO = Arg(("--to",), help="Folder to copy the DAG files to", required=True)
 _CONN = Arg(("conn_id",), help="Zendesk connection id")
+_QAD_CONN = Arg(("conn_id",), help="QAD connection id", nargs="?", default="qad_default")
 _DISCONNECT = Arg(("--disconnect",), help="Revoke the token in Zendesk and forget it instead", action="store_true")
 _FLOW = Arg(("--flow",), help="Only this flow of [qadzd] flows; every flow if not given")
 _KEY = Arg(("key",), help="QAD customer or contact key, ticket id or delivery id")
@@ -60,6 +61,7 @@ def get_commands() -> list[GroupCommand]:
         _command("connect", "Authorize a Zendesk connection in any browser", connect, _CONN, _DISCONNECT),
         _command("dags", "Copy this package's DAG files", dags, _TO),
         _command("doctor", "Look at everything that a flow rests on", doctor, _FLOW, _JSON, _SILENT),
+        _command("preflight", "Find out whether a QAD connection fits its instance", preflight, _QAD_CONN, _JSON),
         _command("columns", "List the QAD fields and columns that a mapping file may name", columns, _FLOW),
         _command("new-key", "Print a new vault key", new_key),
         _command("rotate-keys", "Seal every kept secret with the newest key", rotate_keys),
@@ -149,6 +151,18 @@ def doctor(given: argparse.Namespace) -> None:
     for name, findings in () if given.json else found.items():
         print(f"Flow {name}\n{as_table(findings)}" if len(found) > 1 else as_table(findings))
     if any(map(failed, found.values())):
+        sys.exit(1)
+
+
+def preflight(given: argparse.Namespace) -> None:
+    """What the instance has and lacks, and the connection's extra with what to set; exit 1 if something must be set."""
+    from airflow_provider_qadzd.findings import as_screen
+    from airflow_provider_qadzd.hooks.qad import qad_hook
+
+    logging.disable(logging.WARNING)
+    report = qad_hook(given.conn_id).preflight()
+    print(as_screen(given.conn_id, report, as_json=given.json))
+    if not report.good:
         sys.exit(1)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from airflow_provider_qadzd.errors import QadzdError, TryLater
+from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
 
 Verdict = Literal["ok", "warn", "fail", "skipped"]
 
@@ -24,6 +24,38 @@ class Finding:
     verdict: Verdict
     what: str
     advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a preflight found, and what it proposes.
+
+    `settings` are the connection's, with the proposals in them, ready to be pasted; `proposed` names those that differ.
+    `away` is the first time that the system did not answer: then nothing was learnt, and nobody has to repair anything.
+    """
+
+    findings: Sequence[Finding]
+    settings: Mapping[str, object]
+    proposed: Sequence[str] = ()
+    away: TryLater | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing has to be repaired."""
+        return not failed(self.findings)
+
+    def told(self) -> str:
+        """What failed, with its advice; else what is there. For a line."""
+        shown = [one for one in self.findings if one.verdict == "fail"] or self.findings
+        return " ".join(f"{one.what} {one.advice}".strip() for one in shown if one.verdict != "skipped")
+
+    def refuse(self, where: str, how: str) -> None:
+        """FixFirst naming everything that failed; TryLater where the system was away. `how` is where to look on."""
+        if self.good:
+            return
+        if self.away is not None:
+            raise self.away
+        raise FixFirst(f"{where} will not do. {self.told()}", advice=how)
 
 
 _BECAUSE = "skipped because of: "
@@ -98,3 +130,17 @@ def as_json(by_flow: Mapping[str, Sequence[Finding]]) -> str:
     """For machines: the findings of each flow, and whether any of them is a failure."""
     flows = [{"flow": name, "findings": [asdict(one) for one in found]} for name, found in by_flow.items()]
     return json.dumps({"failed": any(map(failed, by_flow.values())), "flows": flows}, indent=2)
+
+
+def as_screen(conn_id: str, report: Report, *, as_json: bool = False) -> str:
+    """A preflight for people: the findings, and the extra to paste with what in it is new. Or all of it as JSON."""
+    if as_json:
+        told = {"findings": [asdict(one) for one in report.findings], "failed": not report.good}
+        return json.dumps({**told, "extra": report.settings, "proposed": list(report.proposed)}, indent=2)
+    lines = [f"Preflight of {conn_id}", as_table(report.findings)]
+    if report.proposed:
+        lines += ["", f"The extra of {conn_id} to paste; look at {', '.join(report.proposed)} first:"]
+        lines += [json.dumps(dict(report.settings), indent=2, ensure_ascii=False)]
+    elif report.good:
+        lines += ["", f"The extra of {conn_id} can stay as it is."]
+    return "\n".join(lines)

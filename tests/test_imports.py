@@ -21,11 +21,13 @@ LAYERS = {
     "words": ("errors", "findings", "records", "settings"),
     "qad": ("qad",),
     "zendesk": ("zendesk",),
-    "decisions": ("sync.mapping", "sync.ownership", "sync.template", "sync.plan", "sync.match", "sync.reasons"),
+    "decisions": (
+        "sync.mapping", "sync.ownership", "sync.template", "sync.plan", "sync.policies", "sync.match", "sync.reasons",
+    ),
     "mapping file": ("sync.mapping_file",),
     "doing": (
-        "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
-        "sync.estimate", "sync.review", "sync.showing", "sync.story", "sync.forget",
+        "sync.__init__", "sync.absence", "sync.collect", "sync.mirror", "sync.moves", "sync.draft", "sync.pairs",
+        "sync.singly", "sync.apply", "sync.estimate", "sync.review", "sync.showing", "sync.story", "sync.forget",
         "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup", "sync.fields",
     ),
     "memory": ("ledger",),

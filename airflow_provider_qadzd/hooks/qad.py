@@ -15,9 +15,11 @@ from airflow.providers.http.hooks.http import HttpHook
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, TryLater
+from airflow_provider_qadzd.findings import Check, Finding, Report, examine
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect, normalised_base_url
+from airflow_provider_qadzd.qad.preflight import preflight
 from airflow_provider_qadzd.qad.qxtend_settings import QxtendSettings, normalised_service_url, qxtend_settings
 from airflow_provider_qadzd.qad.reader import QadReader
 from airflow_provider_qadzd.settings import settings_from
@@ -35,13 +37,6 @@ class EditionSettings(Protocol):
     def customer_url(self) -> str: ...
     @property
     def timeout(self) -> float: ...
-
-
-class CheckedReader(QadReader, Protocol):
-    """A reader that can tell in one line what it found."""
-
-    def check(self) -> str:
-        """Raises FixFirst or TryLater for what is not there."""
 
 
 class EditionHook(HttpHook):
@@ -76,7 +71,7 @@ class EditionHook(HttpHook):
         raise NotImplementedError
 
     @property
-    def client(self) -> CheckedReader:
+    def client(self) -> QadReader:
         """Customers and contacts as records."""
         raise NotImplementedError
 
@@ -121,12 +116,22 @@ class EditionHook(HttpHook):
             raise TryLater("QAD is busy or away.", facts=facts)
         raise FixFirst("QAD refused the call.", advice=f"Check {self.where}.", facts=facts)
 
+    def preflight(self, *, quick: bool = False) -> Report:
+        """What is there, what is missing, and what to set; `quick` looks only at what every read needs."""
+        raise NotImplementedError
+
+    def refuse_unfit(self) -> None:
+        """FixFirst naming everything that a read would stumble over; TryLater while QAD is away."""
+        how = f"`airflow qadzd preflight {self.qad_conn_id}` shows everything, and what to set."
+        self.preflight(quick=True).refuse(self.where, how)
+
     def test_connection(self) -> tuple[bool, str]:
         """Whether QAD answers, lets us in, and has what the connection says it has."""
         try:
-            return True, self.client.check()
-        except QadzdError as error:
+            report = self.preflight(quick=True)
+        except QadzdError as error:  # the settings themselves
             return False, str(error)
+        return report.good, report.told()
 
 
 class QadHook(EditionHook):
@@ -163,6 +168,10 @@ class QadHook(EditionHook):
             self.qad_url, found.login or "", found.password or "", self.settings, tokens=tokens, session=self.session,
             where=self.where,
         )  # fmt: skip
+
+    def preflight(self, *, quick: bool = False) -> Report:
+        """Host and context root, credentials, workspaces, browses, columns, paging."""
+        return preflight(self.client, self._extra(), quick=quick)
 
 
 class QxtendHook(EditionHook):
@@ -204,6 +213,11 @@ class QxtendHook(EditionHook):
         return connect_qxtend(
             self.qad_url, found.login or "", found.password or "", self.settings, session=self.session, where=self.where
         )
+
+    def preflight(self, *, quick: bool = False) -> Report:
+        """Whether the service answers with rows that have the mapped elements."""
+        check = Check("QXtend", lambda: Finding("QXtend", "ok", self.client.check()))
+        return Report(examine([check]), self._extra())
 
 
 def qad_hook(qad_conn_id: str, ledger: Ledger | None = None) -> QadHook | QxtendHook:

@@ -6,12 +6,14 @@ Every function is one short transaction, or works in the one it is given. Where 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, insert, or_, select, update
 
 from airflow_provider_qadzd.ledger import schema
+from airflow_provider_qadzd.ledger.absence import note_left
 from airflow_provider_qadzd.ledger.differences import (
     candidates,
     linked_count,
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 PAGE = 1000
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 SAME_RECORD = {"customer": ("name",), "contact": ("name", "email", "phone", "function")}
 """Rows of one read with one key are one record if these fields agree; if not, the key stands for two of them."""
@@ -50,21 +53,30 @@ SAME_RECORD = {"customer": ("name",), "contact": ("name", "email", "phone", "fun
 # -- what QAD said -----------------------------------------------------------------------------------------------------
 
 
-def begin_read(ledger: Ledger, source_id: int, kind: str, mode: str, run: str) -> int:
-    """A new read, not yet complete. Its id grows, so that later reads compare greater."""
-    row = {"source_id": source_id, "kind": kind, "read_mode": mode, "started_at": ledger.now(), "run": run}
+def begin_read(ledger: Ledger, source_id: int, kind: str, mode: str, run: str, columns: str = "") -> int:
+    """A new read, not yet complete. Its id grows, so that later reads compare greater.
+
+    `columns` is the digest of the columns that it takes along, empty without any.
+    """
+    row = {
+        "source_id": source_id, "kind": kind, "read_mode": mode, "started_at": ledger.now(), "run": run,
+        "columns_digest": columns,
+    }  # fmt: skip
     with ledger.writing() as tx:
         return int(tx.execute(insert(qad_read).values(row).returning(qad_read.c.read_id)).scalar_one())
 
 
 def end_read(ledger: Ledger, read_id: int, *, complete: bool, reason: str) -> None:
-    """The read is over: `complete`, or not for the reason given."""
+    """The read is over: `complete`, or not for the reason given. A complete one tells which contacts left whom."""
+    over = update(qad_read).where(qad_read.c.read_id == read_id)
     with ledger.writing() as tx:
-        tx.execute(
-            update(qad_read)
-            .where(qad_read.c.read_id == read_id)
-            .values(complete=complete, reason=reason, ended_at=ledger.now())
-        )
+        read = tx.execute(
+            over.values(complete=complete, reason=reason, ended_at=ledger.now()).returning(
+                qad_read.c.source_id, qad_read.c.kind, qad_read.c.read_mode
+            )
+        ).one()
+        if complete and read.kind == "contact":
+            note_left(tx, read.source_id, read_id, full=read.read_mode == "full")
 
 
 def save_page(
@@ -91,20 +103,35 @@ def save_page(
         upsert(
             tx, qad_record,
             ({"source_id": source_id, "kind": kind, "first_seen_at": now, **row} for row in merged.values()),
-            keep=["first_seen_at"],
+            keep=["first_seen_at"], unless_older=["last_read"],
         )  # fmt: skip
         pairs = {
             (contact, customer): {
-                "source_id": source_id, "contact_key": contact, "customer_key": customer, "last_read": read_id
+                "source_id": source_id, "contact_key": contact, "customer_key": customer, "last_read": read_id,
+                "left_read": None,
             }
             for contact, customer in contact_of
         }  # fmt: skip
-        upsert(tx, qad_contact_of, pairs.values())
-        tx.execute(update(qad_read).where(qad_read.c.read_id == read_id).values(row_count=qad_read.c.row_count + read))
+        upsert(tx, qad_contact_of, pairs.values(), unless_older=["last_read"])
+        newest = max((modified_day(payload) for _, payload in payloads), default="")
+        tx.execute(
+            update(qad_read)
+            .where(qad_read.c.read_id == read_id)
+            .values(
+                row_count=qad_read.c.row_count + read,
+                newest=case((qad_read.c.newest < newest, newest), else_=qad_read.c.newest),
+            )
+        )
 
 
 def _forgotten(marks: Marks, source_id: int, kind: str, key: str, payload: Mapping[str, Any]) -> bool:
     return marks.has_key(source_id, kind, key) or marks.has_email(kind, str(payload.get("email") or ""))
+
+
+def modified_day(payload: Mapping[str, Any]) -> str:
+    """The day of the record's last change as QAD tells it (`YYYY-MM-DD`), empty where it is no such date."""
+    day = str(payload.get("modified") or "")[:10]
+    return day if _DAY.fullmatch(day) else ""
 
 
 def _known_records(tx: Connection, source_id: int, kind: str, keys: list[str]) -> dict[str, dict[str, Any]]:
@@ -129,7 +156,7 @@ def _merged(
             kept["primary"] = kept["primary"] or payload.get("primary")
     return {
         "record_key": key, "key_folded": fold(key), "payload": kept, "digest": digest(kept, contradicted),
-        "contradicted": contradicted, "last_read": read_id,
+        "contradicted": contradicted, "last_read": read_id, "absent_at": None,
     }  # fmt: skip
 
 
@@ -141,7 +168,8 @@ def records_to_map(
 ) -> Iterator[Sequence[Any]]:
     """Pages of QAD records whose wanted form is missing, or was made from another payload or other rules.
 
-    A row has `record_key`, `payload`, `digest` and `conflict`: one read gave this key two different records.
+    A row has `record_key`, `payload`, `digest`, `absent_at`, and `conflict`: one read gave this key two different
+    records.
     """
     r, w = qad_record, wanted
     with ledger.reading() as tx:
@@ -153,7 +181,7 @@ def records_to_map(
     after = ""
     while True:
         asked = (
-            select(r.c.record_key, r.c.payload, r.c.digest, r.c.contradicted.label("conflict"))
+            select(r.c.record_key, r.c.payload, r.c.digest, r.c.absent_at, r.c.contradicted.label("conflict"))
             .select_from(joined)
             .where(r.c.source_id == flow.source_id, r.c.kind == qad_kind, r.c.record_key > after)
             .order_by(r.c.record_key)
@@ -178,7 +206,7 @@ def save_wanted(ledger: Ledger, flow: Flow, rows: Iterable[tuple[Wanted, str]]) 
                     "flow_id": flow.flow_id, "kind": w.kind, "record_key": w.key, "external_id": w.external_id,
                     "external_folded": fold(w.external_id), "body": dict(w.body), "fingerprint": w.fingerprint,
                     "made_from": made_from, "name_folded": fold(w.name), "email_folded": fold(w.email),
-                    "email_rank": w.rank, "aside": w.aside, "owners": dict(w.owners),
+                    "email_rank": w.rank, "aside": w.aside, "ended": w.ended, "owners": dict(w.owners),
                 }
                 for w, made_from in rows
                 if not marks.has_key(flow.source_id, READ_FROM[w.kind], w.key)
@@ -214,6 +242,14 @@ def mark_gone(tx: Connection, account_id: int, kind: Kind, ids: Iterable[int]) -
         .where(mirror.c.account_id == account_id, mirror.c.kind == kind, mirror.c.zendesk_id.in_(list(ids)))
         .values(active=False)
     )
+
+
+def mark_erased(ledger: Ledger, account_id: int, user_id: int, role: str) -> None:
+    """Zendesk has deleted this user for good; `role` says so in place of a role."""
+    m = mirror.c
+    erased = update(mirror).where(m.account_id == account_id, m.kind == "user", m.zendesk_id == user_id)
+    with ledger.writing() as tx:
+        tx.execute(erased.values(active=False, user_role=role))
 
 
 def mirrored_ids(ledger: Ledger, account_id: int, kind: Kind, after: int, limit: int) -> list[int]:

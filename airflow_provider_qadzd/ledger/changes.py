@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger.applying import ApplierLease, prolong
@@ -39,7 +39,8 @@ _IDS = 500
 class Ended:
     """What became of one record, with the link it leaves (`zendesk_id` may be None for a membership).
 
-    `remember` are the entries of merged lists that are ours from now on.
+    `remember` are the entries of merged lists that are ours from now on. `unlinked`: there is no such membership any
+    more, and the link goes.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Ended:
     base: str = ""
     fingerprint: str = ""
     ours: bool = True
+    unlinked: bool = False
     difference: Mapping[str, Any] = field(default_factory=dict)
     remember: Mapping[str, Any] = field(default_factory=dict)
 
@@ -336,6 +338,9 @@ def settle(tx: Connection, ledger: Ledger, flow: Flow, ended: Sequence[Ended], r
         tx.execute(is_over.values(change_state="done", ended_at=now), over)
     links = [_link(flow, one, before.get((one.kind, one.key)), now) for one in ended if one.linked]
     upsert(tx, link, links, keep=["linked_at", "ours"])
+    for one in ended:
+        if one.unlinked:
+            tx.execute(delete(link).where(*_is_pair(flow, one)))
     news = [one for one in ended if _is_news(one, before.get((one.kind, one.key)))]
     _remember(tx, flow, [one for one in news if not one.other])
     if news:
@@ -375,6 +380,11 @@ def _one_key_an_id(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> list[E
             one = replace(one, outcome="set_aside", detail=f"{one.zendesk_id}_held_by {holder}", linked=False)
         kept.append(one)
     return kept
+
+
+def _is_pair(flow: Flow, one: Ended) -> list[ColumnElement[bool]]:
+    c = link.c
+    return [c.flow_id == flow.flow_id, c.kind == one.kind, c.record_key == one.key, c.other_key == one.other]
 
 
 def _is_news(one: Ended, before: Any) -> bool:

@@ -12,8 +12,9 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -32,6 +33,8 @@ from airflow_provider_qadzd.records import Clock, SystemClock, canonical_json
 
 Transaction = Connection
 """What `writing` and `reading` yield: a database connection inside its transaction."""
+
+_T = TypeVar("_T")
 
 VERSION_TABLE = "qadzd_alembic_version"
 _MIGRATION_LOCK = 0x7161647A  # "qadz"; PostgreSQL's advisory locks are numbers
@@ -226,6 +229,13 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """`items` in pieces of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """`items`, as they come, in lists of at most `size`."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def migration_config() -> Config:

@@ -49,7 +49,9 @@ class OpenFlow:
     @cached_property
     def rules(self) -> Rules:
         """How records are mapped. FixFirst with every error in the mapping file."""
-        return Rules(self.settings.organization, self.settings.user, self.qad.customer_page, config.mapping())
+        return Rules(
+            self.settings.organization, self.settings.user, self.qad.customer_page, config.mapping(), config.policies()
+        )
 
 
 def _refuse_unscoped(settings: FlowSettings, qad: EditionHook) -> None:

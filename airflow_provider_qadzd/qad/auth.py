@@ -207,7 +207,7 @@ class QadAuth(AuthBase):
         try:
             answer = received(
                 self._session.post(
-                    login.base_url + login.sign_in_path, headers={"Accept": "application/json"}, auth=_unsigned,
+                    login.base_url + login.sign_in_path, headers={"Accept": "application/json"}, auth=unsigned,
                     allow_redirects=False, timeout=(10.0, login.timeout), verify=login.verify, stream=True, **body,
                 ),
                 _LARGEST_LOGIN,
@@ -224,7 +224,9 @@ class QadAuth(AuthBase):
         access, refresh = body.get(name), body.get("refresh_token")
         if not isinstance(access, str) or not access:
             advice = f"Check token_path of {self._login.where}."
-            raise FixFirst(f"QAD's login answer holds no {name}.", advice=advice, facts=self._facts())
+            raise FixFirst(
+                f"QAD's login answer holds no {name}.", advice=advice, facts=replace(self._facts(), status=200)
+            )
         life = _seconds(body.get("expires_in")) or self._login.token_ttl
         return Token(access, refresh if isinstance(refresh, str) else None, self._clock.time() + life)
 
@@ -232,7 +234,7 @@ class QadAuth(AuthBase):
         return Facts(system="qad", method="POST", path=self._login.sign_in_path)
 
 
-def _unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """No authentication: also keeps `requests` from taking one out of a .netrc file."""
     return request
 

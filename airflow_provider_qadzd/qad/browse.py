@@ -66,6 +66,11 @@ _CODE = re.compile(r"[\w.:/-]{1,60}")
 _LONGEST_NAME = 200
 _TRUE, _FALSE = frozenset({"true", "yes", "y", "1"}), frozenset({"false", "no", "n", "0"})
 
+FACTS = Facts(system="qad", method="GET", path=PATH, status=200)
+"""What is known of a browse that was answered, and not with what was asked."""
+LOGIN_PAGE = "login_page"
+"""Our own code for what QAD shows to whom it does not know."""
+
 Row = Mapping[str, Any]
 """One row as QAD sends it: a flat object with dotted keys (`customerV2.customerCode`)."""
 
@@ -96,6 +101,11 @@ def page_params(
 def equals(column: str, value: str) -> str:
     """The filter `column = value`. No filter can hold a comma in its value: how QAD quotes one is not known."""
     return f"{column},eq,{value},literal"
+
+
+def changed_since(column: str, day: str) -> str:
+    """The filter `column >= day` (`YYYY-MM-DD`); whose midnight that is, is not known."""
+    return f"{column},ge,{day}T00:00:00.000Z,literal"
 
 
 def checked_filters(filters: Iterable[str], where: str) -> tuple[str, ...]:
@@ -189,6 +199,7 @@ def refuse_status(answer: Answer, facts: Facts, where: str, now: float, address:
 def _refuse_redirect(answer: Answer, facts: Facts, where: str, address: str) -> NoReturn:
     location = header(answer.headers, "Location")
     if "login" in location.lower():  # QAD's browser login answers 302 to login.jsp?error=1
+        facts = replace(facts, code=LOGIN_PAGE)
         raise FixFirst("QAD sent us to its login page.", advice=f"Check the login of {where}.", facts=facts)
     host = host_in(location) or "another address"
     what = f"QAD redirects to {host}; redirects are never followed, because they would carry the credentials along."
@@ -202,7 +213,7 @@ def _looks_like_json(answer: Answer) -> bool:
 def _refuse_page(answer: Answer, facts: Facts, where: str) -> NoReturn:
     text = answer.body[:20_000].lower()
     if b"password" in text or b"login" in text:
-        what = "QAD answered with its login page instead of JSON."
+        what, facts = "QAD answered with its login page instead of JSON.", replace(facts, code=LOGIN_PAGE)
         raise FixFirst(what, advice=f"Check the login and the base URL of {where}.", facts=facts)
     what = "QAD answered with a page or an empty body instead of JSON, as it does in a platform fault."
     raise TryLater(what, wait=60.0, advice=f"If this lasts: {_check_base_url(where)}", facts=facts)

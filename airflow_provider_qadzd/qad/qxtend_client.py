@@ -109,6 +109,14 @@ class QxtendClient:
         """None: no message asks for one customer so that its silence could be told from "not found"."""
         return None
 
+    def changed_customers(self, _since: str, _further: Mapping[str, str] = NOTHING) -> Read[Customer] | None:
+        """None: nothing tells when a customer was changed."""
+        return None
+
+    def changed_contacts(self, _since: str, _further: Mapping[str, str] = NOTHING) -> Read[Contact] | None:
+        """None: nothing tells when a contact was changed."""
+        return None
+
     def check(self) -> str:
         """One short line on what is there, for `test_connection`; raises FixFirst or TryLater for what is not."""
         return f"QXtend at {self.base_url}: {self._checked(self._customers)}; {self._checked(self._contacts)}."

@@ -57,6 +57,12 @@ class QadReader(Protocol):
     def contacts(self, further: Mapping[str, str] = NOTHING) -> Read[Contact]:
         """All contacts, page by page; a contact of two customers comes twice, under one key."""
 
+    def changed_customers(self, since: str, further: Mapping[str, str] = NOTHING) -> Read[Customer] | None:
+        """The customers changed on that day (`YYYY-MM-DD`) or later; None where nothing tells when one was changed."""
+
+    def changed_contacts(self, since: str, further: Mapping[str, str] = NOTHING) -> Read[Contact] | None:
+        """The contacts changed on that day or later; None where nothing tells when one was changed."""
+
     def customer_exists(self, shared_set: str, code: str) -> bool | None:
         """Whether QAD, asked for this customer by its key, finds it; None where it cannot be asked so."""
 

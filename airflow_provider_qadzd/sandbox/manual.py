@@ -52,6 +52,18 @@ SETTINGS = {
     "refresh_token_ttl": "seconds that a refresh token lives",
     "redirect_uris": "the only redirect addresses that consent may go to; null allows any",
     "qad_token_ttl": "seconds that a QAD token lives",
+    "qad_basic": "false: HTTP Basic is refused",
+    "qad_answers": "null, or what every call gets: html or login_page with 200, redirect to the login or "
+    "redirect_elsewhere, submit_failed or no_data with 200, forbidden, busy (429), away (503) or broken (500)",
+    "qad_browses": "an object: this site's ids of the browses that are usually called otherwise",
+    "qad_hidden_browses": "a list of browses that the user may not see: they look as if there were none",
+    "qad_spelling": "how columns are spelt: usual, upper, bare (without a table) or prefixed (t_...)",
+    "qad_without": "a list of columns that rows and field lists do not have",
+    "qad_paging": "how later pages are asked for: action (pageAction next), number (pageAction first), or repeats: not "
+    "at all, page 1 comes again",
+    "qad_has_more": "how QAD says that there is more: text, boolean, elsewhere or absent",
+    "qad_filters": "false: filters are ignored",
+    "qad_missing": "a list of endpoints (ends of paths) that answer 404",
     "qxtend_prefix": "numbered, default or other: how QXtend's answers name their namespaces",
     "qxtend_result": "success or warning: what every answer of QXtend with rows says",
     "qxtend_mtom": "true: QXtend answers in several parts",

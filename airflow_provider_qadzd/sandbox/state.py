@@ -11,6 +11,7 @@ from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from . import qad_oddities
 from .clock import Clock
 from .faults import Faults
 from .qad import QadAccess
@@ -41,6 +42,7 @@ class Size:
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     **{f"job_{name}": words for name, words in oddities.CHOICES.items()},
+    **qad_oddities.CHOICES,
     "language": LANGUAGES,
     "token_expiry": ("told", "null", "absent"),
     "qxtend_prefix": ("numbered", "default", "other"),
@@ -67,6 +69,16 @@ class Settings:
     refresh_token_ttl: int = 2592000
     redirect_uris: list[str] | None = None
     qad_token_ttl: int = 3600
+    qad_basic: bool = True
+    qad_answers: str | None = None
+    qad_browses: dict[str, str] = field(default_factory=dict)
+    qad_hidden_browses: list[str] = field(default_factory=list)
+    qad_spelling: str = "usual"
+    qad_without: list[str] = field(default_factory=list)
+    qad_paging: str = "action"
+    qad_has_more: str = "text"
+    qad_filters: bool = True
+    qad_missing: list[str] = field(default_factory=list)
     qxtend_prefix: str = "numbered"
     qxtend_result: str = "success"
     qxtend_mtom: bool = False

@@ -102,6 +102,10 @@ class Users(_Group):
         """The user, also a deleted one (`active` false)."""
         return dict(self._get(f"/users/{user_id}", "user"))
 
+    def show_deleted(self, user_id: int) -> Row:
+        """A user who was deleted. NotFound for one who is erased for good, and for one who is not deleted."""
+        return dict(self._get(f"/deleted_users/{user_id}", "deleted_user"))
+
     def show_many(self, *, ids: Iterable[int] | None = None, external_ids: Iterable[str] | None = None) -> Rows:
         """Those that exist, of up to 100, in no particular order. External ids match whatever their case."""
         return list(self._get("/users/show_many", "users", wire.show_many(ids=ids, external_ids=external_ids)))
@@ -143,9 +147,11 @@ class Identities(_Group):
     def of_user(self, user_id: int) -> Rows:
         return list(self._pages(f"/users/{user_id}/identities", "identities"))
 
-    def create(self, user_id: int, email: str, skip_verify_email: bool = True) -> Row:
-        """The new secondary email. SetAside `duplicate` if somebody has it."""
+    def create(self, user_id: int, email: str, skip_verify_email: bool = True, *, primary: bool = False) -> Row:
+        """The new email, a secondary one unless `primary`. SetAside `duplicate` if somebody has it."""
         body = {"type": "email", "value": email, "skip_verify_email": skip_verify_email}
+        if primary:
+            body["primary"] = True
         return self._write("POST", f"/users/{user_id}/identities", "identity", body)
 
     def make_primary(self, user_id: int, identity_id: int) -> Rows:
@@ -238,6 +244,10 @@ class Tickets(_Group):
     def show_many(self, ids: Iterable[int]) -> Rows:
         """Those of up to 100 that exist and may be seen, in no particular order."""
         return list(self._get("/tickets/show_many", "tickets", wire.show_many(ids=ids)))
+
+    def requested_by(self, user_id: int) -> Rows:
+        """Every ticket that this user asked for, except archived ones: those are closed."""
+        return list(self._pages(f"/users/{user_id}/tickets/requested", "tickets", {"exclude_archived": "true"}))
 
     def update(self, ticket_id: int, ticket: Flat) -> Row:
         """The ticket after the change, which may fire the account's triggers."""

@@ -65,7 +65,7 @@ def make_fields(wired: Wired) -> None:
 
 def _run(wired: Wired, run: str) -> None:
     """What the DAG's tasks do. Jobs end at once here, so the pauses between looks at them are left out."""
-    collect(wired.ledger, wired.source_id, wired.qad, run)
+    collect(wired.ledger, wired.source_id, wired.qad, run, full=True)
     refresh_mirror(wired.ledger, wired.account.account_id, wired.zendesk)
     plan = draft_plan(wired.ledger, wired.flow, Rules(), run, ALL)
     applier = Applier(wired.ledger, wired.flow, wired.zendesk, run, plan.plan_id)

@@ -331,38 +331,3 @@ def test_a_login_that_fails_during_a_look_up_raises() -> None:
 def test_a_customer_without_a_shared_set_cannot_be_asked_for() -> None:
     """Without its whole key nothing is sent."""
     assert client_of(Replies()).customer_exists("", "A") is None
-
-
-def test_the_check_says_what_is_there() -> None:
-    """The check uses fields, columns and paging of both browses and names the columns that are missing."""
-    contacts = {"ad_mstr.ad_addr": "A", "contact.ContactName": "Ann", "contact.Contact_ID": 1}
-    replies = Replies(FIELDS, page(row("A"), more=True), page(row("B")), field_list(*contacts), page(contacts))
-    said = client_of(replies).check()
-    assert said.startswith(f"QAD at {BASE}: customers from {browse.CUSTOMERS_BROWSE} (no active, ")
-    assert f"contacts from {browse.CONTACTS_BROWSE} (no address_type, " in said
-    assert "contact_id" not in said
-    assert replies.left == []
-
-
-@pytest.mark.parametrize(
-    ("replies", "match"),
-    [
-        pytest.param([Reply(404)], "context root", id="a wrong address"),
-        pytest.param([page(), page()], "knows no browse.*Check customers_browse", id="an unknown browse"),
-        pytest.param([field_list("c.kode", "c.name"), page()], r"no column 'c\.code'.*c\.kode", id="a wrong column"),
-        pytest.param([FIELDS, page(row("A"), more=True), page(row("A"))], "Check page_action_next", id="wrong paging"),
-    ],
-)
-def test_the_check_names_what_is_wrong(replies: list[Reply], match: str) -> None:
-    """Each thing that a person can set wrong has its own sentence."""
-    with pytest.raises(FixFirst, match=match):
-        client_of(Replies(*replies)).check()
-
-
-def test_the_check_names_a_workspace_without_rows() -> None:
-    """An empty or misspelled workspace is no error, but it is said."""
-    contacts = field_list("ad_mstr.ad_addr", "contact.ContactName")
-    replies = Replies(FIELDS, page(row("A")), page(), contacts, page(), page())
-    said = client_of(replies, replace(PLAIN, workspaces=("D1", "D2"))).check()
-    assert "customerV2s (no rows in D2, no active" in said
-    assert "cm803 (no rows in D1, no rows in D2, " in said

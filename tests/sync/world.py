@@ -95,10 +95,10 @@ class World:
         pace = Pace(LedgerBudget(self.ledger, self.account.account_id), self.clock)
         return ZendeskClient(self.sandbox.url, session, pace, self.clock)
 
-    def qad_client(self, password: str = "sandbox", page_size: int = 1000) -> QadClient:
+    def qad_client(self, password: str = "sandbox", page_size: int = 1000, **more: Any) -> QadClient:
         """A client of the sandbox's QAD, as the connection `qad_default` would be."""
         tokens = Secrets(self.ledger, self.vault, f"source:{self.flow.source_id}:{password}")
-        settings = QadSettings(client_id="sandbox", page_size=page_size)
+        settings = QadSettings(client_id="sandbox", page_size=page_size, **more)
         return connect(
             self.qad_url, "svc_zendesk", password, settings, tokens=tokens, session=self.session(), clock=self.clock,
             where="connection qad_default",
@@ -113,8 +113,10 @@ class World:
 
     # -- the journey out -----------------------------------------------------------------------------------------------
 
-    def collect(self) -> list[Collected]:
-        return collect(self.ledger, self.flow.source_id, self.qad, "run", self.rules.mapping)
+    def collect(self, brake: Brake = Brake(), full: bool = False) -> list[Collected]:  # noqa: B008 - frozen
+        return collect(
+            self.ledger, self.flow.source_id, self.qad, "run", self.rules.mapping, full=full, brake=brake
+        )  # fmt: skip
 
     def mirror(self) -> dict[str, int]:
         return refresh_mirror(self.ledger, self.flow.account_id, self.zendesk, mapping=self.rules.mapping)
@@ -131,7 +133,7 @@ class World:
             owner,
             plan.plan_id,
             bulk=bulk,
-            mapping=self.rules.mapping,
+            rules=self.rules,
             hands=hands,
         )
 
@@ -154,10 +156,10 @@ class World:
                 self.clock.sleep(error.wait)
         raise AssertionError("apply is put off for ever")
 
-    def sync(self, owner: str = "run") -> tuple[Plan, Row]:
-        """One whole run outwards, with the exports' withheld minute over."""
+    def sync(self, owner: str = "run", full: bool = False) -> tuple[Plan, Row]:
+        """One whole run outwards, with the exports' withheld minute over; with `full` it reads all of QAD."""
         self.clock.sleep(130)
-        self.collect()
+        self.collect(full=full)
         self.mirror()
         plan = self.plan()
         return plan, self.apply(plan, owner)
