@@ -321,7 +321,7 @@ def resolve_columns(
             raise FixFirst(f"{where}: {wanted[field]!r} ({field}) could be any of {', '.join(candidates)}.",
                            advice="Write the column's full name.")  # fmt: skip
         if not candidates and field not in optional:
-            near = nearest(wanted[field], {*seen, *known})
+            near = _nearest(wanted[field], {*seen, *known})
             raise FixFirst(f"{where}: the browse has no column {wanted[field]!r} ({field}).",
                            advice=f"Nearest: {', '.join(near)}." if near else "")  # fmt: skip
     return {field: candidates[0] for field, candidates in found.items() if candidates}
@@ -346,8 +346,7 @@ def _tail(name: str) -> str:
     return fold(name).rpartition(".")[2]
 
 
-def nearest(column: str, names: Iterable[str]) -> list[str]:
-    """Up to three of `names` that look like `column`, by the part after the last dot."""
+def _nearest(column: str, names: Iterable[str]) -> list[str]:
     by_tail = {_tail(name): name for name in names if len(name) <= _LONGEST_NAME}
     return [by_tail[tail] for tail in difflib.get_close_matches(_tail(column), by_tail, n=3)]
 
