@@ -23,6 +23,7 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "sensors": _modules("Zendesk Support", "sensors.zendesk"),
         "triggers": _modules("Zendesk Support", "triggers.zendesk", "triggers.zendesk_jobs"),
+        "extra-links": [f"airflow_provider_qadzd.operators.links.{name}Link" for name in ("Zendesk", "Qad", "Plan")],
         "config": {"qadzd": {"description": "QAD to Zendesk sync.", "options": _options()}},
         "cli": ["airflow_provider_qadzd.cli.get_commands"],
     }
@@ -45,11 +46,13 @@ def _qad() -> dict[str, Any]:
         },
         "conn-fields": {
             "client_id": _text("Client ID", "From QAD's page Client IDs."),
-            "auth": _text("Authentication", "How to sign in.", enum=["oauth_password", "basic", "bearer"]),
+            "auth": _text("Authentication", "How to sign in.", enum=["oauth_password", "basic", "bearer", "cookie"]),
             "workspaces": _text("Workspaces", "Comma-separated <domain>_<entity>; empty for the user's default."),
             "customers_browse": _text("Customers browse", "Browse id; empty for customerV2s."),
             "contacts_browse": _text("Contacts browse", "Browse id; empty for cm803."),
             "customer_url": _text("Customer page", "Address of a customer's page; {base_url} and {code} are filled."),
+            "orders_url": _text("Orders page", "The same for a customer's orders."),
+            "billing_url": _text("Billing page", "The same for a customer's invoices."),
         },
     }
 
@@ -77,6 +80,8 @@ def _qxtend() -> dict[str, Any]:
             "paging": _text("Paging", "How further pages are asked for.", enum=["none", "last_key", "page"]),
             "warnings": _text("Warnings", "What a warning means.", enum=["incomplete", "accept", "refuse"]),
             "customer_url": _text("Customer page", "Address of a customer's page; {base_url} and {code} are filled."),
+            "orders_url": _text("Orders page", "The same for a customer's orders."),
+            "billing_url": _text("Billing page", "The same for a customer's invoices."),
         },
     }  # fmt: skip
 

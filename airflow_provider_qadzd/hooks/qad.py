@@ -8,7 +8,7 @@ every call has a time limit, and errors keep their facts.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import requests
 from airflow.providers.http.hooks.http import HttpHook
@@ -19,6 +19,7 @@ from airflow_provider_qadzd.findings import Report
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect, normalised_base_url
+from airflow_provider_qadzd.qad.http import page_template
 from airflow_provider_qadzd.qad.preflight import preflight
 from airflow_provider_qadzd.qad.qxtend_settings import QxtendSettings, normalised_service_url, qxtend_settings
 from airflow_provider_qadzd.qad.reader import QadReader
@@ -35,6 +36,10 @@ class EditionSettings(Protocol):
     def customer_scope(self) -> str: ...
     @property
     def customer_url(self) -> str: ...
+    @property
+    def orders_url(self) -> str: ...
+    @property
+    def billing_url(self) -> str: ...
     @property
     def timeout(self) -> float: ...
 
@@ -85,10 +90,10 @@ class EditionHook(HttpHook):
         """One session for the hook's life; `client` signs it."""
         return requests.Session()
 
-    @cached_property
-    def customer_page(self) -> str:
+    def page(self, name: Literal["customer", "orders", "billing"]) -> str:
         """The template of a customer's page, with the address filled in; empty where there is none."""
-        return self.settings.customer_url.replace("{base_url}", self.qad_url)
+        setting = f"{name}_url"
+        return page_template(getattr(self.settings, setting), self.qad_url, setting, self.where)
 
     def _extra(self) -> dict[str, Any]:
         return config.extra_of(config.connection(self.qad_conn_id), self.qad_conn_id)

@@ -20,6 +20,7 @@ from airflow_provider_qadzd.hooks.qad import EditionHook, qad_hook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.identity import Flow
+from airflow_provider_qadzd.operators.links import LINKS, About, agent_page
 from airflow_provider_qadzd.retry import QadzdRetryPolicy
 from airflow_provider_qadzd.sync.mapping import Rules
 from airflow_provider_qadzd.zendesk.pace import calls_used_up
@@ -49,9 +50,11 @@ class OpenFlow:
     @cached_property
     def rules(self) -> Rules:
         """How records are mapped. FixFirst with every error in the mapping file."""
+        qad, named = self.qad, self.settings
         return Rules(
-            self.settings.organization, self.settings.user, self.qad.customer_page, config.mapping(), config.policies()
-        )
+            named.organization, named.user, qad.page("customer"), config.mapping(), config.policies(),
+            orders_page=qad.page("orders"), billing_page=qad.page("billing"),
+        )  # fmt: skip
 
 
 def _refuse_unscoped(settings: FlowSettings, qad: EditionHook) -> None:
@@ -68,6 +71,9 @@ class FlowOperator(BaseOperator):
     """An operator of one flow of `[qadzd] flows`."""
 
     template_fields: Sequence[str] = ("flow",)
+    operator_extra_links = LINKS
+    about: About | None = None
+    """What the task's links lead to."""
 
     def __init__(self, *, flow: str = "default", **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", QadzdRetryPolicy())
@@ -76,7 +82,9 @@ class FlowOperator(BaseOperator):
 
     def opened(self) -> OpenFlow:
         """The flow, opened in the process that runs the task."""
-        return OpenFlow(self.flow)
+        flow = OpenFlow(self.flow)
+        self.about = About(zendesk=agent_page(flow.zendesk.account.base_url))
+        return flow
 
     @contextmanager
     def deferring(self, done: Any = None) -> Iterator[None]:

@@ -42,7 +42,8 @@ class QadSettings:
     follow; with `empty_page` it never tells, and the first empty page ends the read. `customer_path` is the entity that
     is asked for one customer by its key; empty where a site has none. `openapi_url` is where the instance's own API
     document is, if somebody knows. `customer_scope` and `shared_sets` are as in
-    `qad/scope`. `verify` is true, or the file of a CA bundle; false needs `allow_http`. `customer_url` may hold
+    `qad/scope`. `verify` is true, or the file of a CA bundle; false needs `allow_http`. `customer_url`,
+    `orders_url` and `billing_url` are pages for people; how a site's are addressed is not documented. They may hold
     {base_url}, {code}, {shared_set} and {domain}.
     """
 
@@ -73,6 +74,8 @@ class QadSettings:
     timeout: float = 60.0
     verify: str = "true"
     customer_url: str = "{base_url}/#/customers/{code}"
+    orders_url: str = "{base_url}/#/salesOrders?customerCode={code}"
+    billing_url: str = "{base_url}/#/customerInvoices?customerCode={code}"
     allow_http: bool = False
 
 

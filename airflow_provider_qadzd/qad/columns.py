@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
@@ -17,6 +18,9 @@ from airflow_provider_qadzd.errors import FixFirst, SetAside
 from airflow_provider_qadzd.qad.browse import Row
 from airflow_provider_qadzd.records import fold
 from airflow_provider_qadzd.settings import refuse_unknown
+
+# Orders, invoices and balances stay in QAD, whatever a mapping names. Codes and dates of them are no figures.
+_FIGURE = re.compile(r"credit_?limit|cr_?limit|balance|amount|overdue|turnover|exposure|open_?items?|ytd")
 
 Record = TypeVar("Record")
 """A Customer or a Contact."""
@@ -29,6 +33,12 @@ def found_columns(
 
     `named` tells of each where it is named. FixFirst with every one that the browse does not have, and the nearest.
     """
+    figures = [f"{name!r} (named in {place})" for name, place in named.items() if _FIGURE.search(_tail(name))]
+    if figures:
+        raise FixFirst(
+            f"{where}: {', '.join(figures)} holds a financial figure, which stays in QAD.",
+            advice="Link to it instead: organization fields qad_orders and qad_billing do.",
+        )
     seen = {fold(name): name for name in (*sorted(listed), *sorted(available))}
     unknown = [
         f"{name!r} (named in {place}{_nearest(name, seen)})" for name, place in named.items() if fold(name) not in seen
@@ -39,6 +49,10 @@ def found_columns(
             advice="`airflow qadzd columns` lists those that it has.",
         )
     return {name: seen[fold(name)] for name in named}
+
+
+def _tail(name: str) -> str:
+    return fold(name).rpartition(".")[2]
 
 
 def _nearest(name: str, seen: Mapping[str, str]) -> str:

@@ -161,6 +161,22 @@ def normalised_base_url(text: str, allow_http: bool, where: str = "the QAD conne
     return f"{parts.scheme}://{named}{'' if port in (None, default) else f':{port}'}{parts.path.rstrip('/')}"
 
 
+def page_template(template: str, base_url: str, name: str, where: str) -> str:
+    """The template of a page that people open, with the instance's address in it.
+
+    FixFirst for anything but http(s), or a part that there is not: {base_url}, {code}, {shared_set} and {domain} are.
+    """
+    filled = template.strip().replace("{base_url}", base_url.replace("{", "%7B").replace("}", "%7D"))
+    try:
+        shown = filled.format(code="", shared_set="", domain="")
+    except (KeyError, IndexError, ValueError, AttributeError):
+        shown = "unknown"
+    if shown and not shown.startswith(("https://", "http://")):
+        advice = "Write an address with {base_url}, {code}, {shared_set} or {domain} in it."
+        raise FixFirst(f"{where}: {name} is not the address of a page.", advice=advice)
+    return filled
+
+
 def verification(verify: str, allow_http: bool, where: str) -> bool | str:
     """`verify` as `requests` takes it. Unverified certificates are for those who accept plain http as well."""
     word = verify.strip().lower()

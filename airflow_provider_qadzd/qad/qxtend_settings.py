@@ -87,6 +87,8 @@ class QxtendSettings:
     allow_http: bool = False
     max_megabytes: int = 1024
     customer_url: str = ""
+    orders_url: str = ""
+    billing_url: str = ""
 
     @property
     def source_parts(self) -> tuple[str, ...]:
