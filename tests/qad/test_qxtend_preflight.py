@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from airflow_provider_qadzd.qad.qxtend_settings import qxtend_settings
 from airflow_provider_qadzd.sandbox import Sandbox, running
 from tests.qad.replies import FakeClock
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 QXI, WSA = "/qxi/services/QdocWebService", "/wsa/wsa1"
 QDOC = {"receiver": "QADERP", "domains": "DEMO1"}
 SITE = {"profile": "openedge", "namespace": "urn:services-site-example:customers"}
@@ -79,6 +81,13 @@ def test_a_healthy_site_needs_nothing(opened: Opener, extra: dict[str, Any], pat
     assert {one.verdict for one in report.findings} == {"ok"}, report.findings
     assert (report.good, report.proposed, report.settings) == (True, [], extra)
     assert as_screen("qad_qxtend", report).endswith("The extra of qad_qxtend can stay as it is.")
+
+
+def test_the_example_of_the_readme_works(opened: Opener) -> None:
+    """The whole extra that the README shows reads the sandbox as it stands."""
+    extra = json.loads(README.split("```json\n", 1)[1].split("```", 1)[0])
+    report = preflight(opened(extra), extra)
+    assert {one.verdict for one in report.findings} == {"ok"}, report.findings
 
 
 def test_a_healthy_site_is_told_as_it_is(opened: Opener) -> None:
