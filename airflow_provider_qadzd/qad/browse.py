@@ -356,7 +356,7 @@ def _nearest(column: str, names: Iterable[str]) -> list[str]:
 
 def customer_from(row: Row, columns: Mapping[str, str]) -> Customer:
     """The customer in `row`; SetAside where its code is blank or a value cannot be read."""
-    texts: dict[str, Any] = {name: text_in(row.get(column), name) for name, column in columns.items()}
+    texts = _texts_in(row, columns)
     texts.pop("active", None)
     if not texts["code"]:
         raise SetAside("no_customer_code", "A QAD customer row has no customer code.")
@@ -367,7 +367,7 @@ def customer_from(row: Row, columns: Mapping[str, str]) -> Customer:
 
 def contact_from(row: Row, columns: Mapping[str, str]) -> Contact:
     """The contact in `row`; SetAside where it has no customer, neither an id nor a name, or an unreadable value."""
-    texts: dict[str, Any] = {name: text_in(row.get(column), name) for name, column in columns.items()}
+    texts = _texts_in(row, columns)
     texts.pop("primary", None)
     if texts.get("contact_id") == "0":  # what an integer column holds where there is no id
         texts["contact_id"] = ""
@@ -377,6 +377,15 @@ def contact_from(row: Row, columns: Mapping[str, str]) -> Contact:
         raise SetAside("no_name", "A QAD contact row has neither an id nor a name.")
     primary = flag_in(row.get(columns.get("primary", "")), "primary", default=False)
     return Contact(primary=primary, **texts)
+
+
+def _texts_in(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Each field's text. Nearly all values are texts already: for them alone this is the whole of the work."""
+    texts: dict[str, Any] = {}
+    for name, column in columns.items():
+        value = row.get(column)
+        texts[name] = value.strip() if type(value) is str else text_in(value, name)
+    return texts
 
 
 def text_in(value: object, field: str) -> str:

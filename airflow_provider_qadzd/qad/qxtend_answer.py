@@ -127,7 +127,7 @@ class AnswerReader:
         self._limit, self._charset = max_megabytes * _MEBIBYTE, charset
         self._asked = {name: value for name, value in asked.items() if len(value) > 1}
         self._parser: etree.XMLPullParser | None = None
-        self._keys: dict[str, str] = {}
+        self._keys, self._nested_keys = _Keys(shape.kind), _Keys("contact")
         self._begun = False
         self._fed = self._since_row = self._depth = 0
         self._head = self._waiting = b""
@@ -208,7 +208,7 @@ class AnswerReader:
                 self._depth -= 1
                 if self._depth:  # a field that is called like its row
                     continue
-                outer = self._fields(element, shape.kind)
+                outer = self._fields(element)
                 found += self._nested(element, nested, outer) if nested else (outer,)
                 self.first = outer if self.first is None else self.first
                 self.last = outer
@@ -229,22 +229,21 @@ class AnswerReader:
         if root.tag != _ENVELOPE:
             raise self._not_soap()
 
-    def _fields(self, row: etree._Element, kind: str) -> Fields:
-        """A row's own elements. Of one that repeats, the first counts, so it is written last."""
+    def _fields(self, row: etree._Element) -> Fields:
+        """A row's own elements. Of one that repeats, the first counts."""
         keys, fields = self._keys, Fields()
-        for child in reversed(row):
-            tag = child.tag
-            fields[keys.get(tag) or self._key(tag, kind)] = NESTED if len(child) else child.text
+        for child in row:
+            text = child.text
+            # Within what holds elements there is nothing, or the white space before the first of them.
+            fields[keys[child.tag]] = text if (text and not text.isspace()) or not len(child) else NESTED
+        if len(fields) < len(row):
+            fields |= {keys[child.tag]: NESTED if len(child) else child.text for child in reversed(row)}
         return fields
 
-    def _key(self, tag: str, kind: str) -> str:
-        key = self._keys[tag] = f"{kind}.{local_name(tag)}"
-        return key
-
     def _nested(self, row: etree._Element, nested: str, outer: Fields) -> Iterator[Fields]:
+        keys = self._nested_keys
         for one in row.iter(nested):
-            inner = {f"contact.{local_name(str(child.tag))}": NESTED if len(child) else child.text for child in one}
-            yield {**outer, **inner}
+            yield outer | {keys[child.tag]: NESTED if len(child) else child.text for child in one}
 
     def _note(self, tag: str, element: etree._Element) -> None:
         """What is said about the whole answer."""
@@ -324,6 +323,18 @@ class AnswerReader:
         self, why: str, advice: str = "QXtend never answers so: look at what stands behind the address."
     ) -> FixFirst:
         return FixFirst(f"QXtend's answer is refused: {why}.", advice=advice, facts=self._facts)
+
+
+class _Keys(dict[object, str]):
+    """An element's tag to the key of its field; each is worked out once."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def __missing__(self, tag: object) -> str:
+        key = self[tag] = f"{self._kind}.{local_name(str(tag))}"
+        return key
 
 
 def _release(row: etree._Element) -> None:
