@@ -40,7 +40,10 @@ def fold(text: str) -> str:
 
 def canonical_json(value: object) -> str:
     """`value` as sorted, compact JSON: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(*parts: object) -> str:

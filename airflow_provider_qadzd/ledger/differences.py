@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -29,7 +30,7 @@ from sqlalchemy import (
 
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, is_open, link, mirror, qad_contact_of, qad_read, wanted
-from airflow_provider_qadzd.ledger.store import Ledger, chunks
+from airflow_provider_qadzd.ledger.store import Ledger, among, chunks
 from airflow_provider_qadzd.records import FAILED, Candidate, Held, Kind
 
 PAGE = 1000
@@ -63,7 +64,7 @@ def candidates(ledger: Ledger, flow: Flow, kind: Kind, keys: Sequence[str] | Non
     for page in [sorted(keys)] if keys is not None else _keys_that_differ(ledger, flow, kind):
         for some in chunks(page, PAGE):
             with ledger.reading() as tx:
-                rows = tx.execute(_candidate_query(flow, kind).where(wanted.c.record_key.in_(some))).all()
+                rows = tx.execute(_candidate_query(flow, kind).where(among(tx, wanted.c.record_key, some))).all()
             yield from _unique(rows, kind)
 
 
@@ -73,7 +74,6 @@ def _keys_that_differ(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[Sequen
     Also what came to nothing the last time: what kept it out may be over although nothing differs. And
     organizations whose plain name has become free.
     """
-    ledger.take_stock(wanted, link, mirror, qad_contact_of, change_item)
     linked, current = link.alias("linked"), mirror.alias("current")
     differs = or_(
         linked.c.record_key.is_(None), current.c.zendesk_id.is_(None), current.c.active.is_(False),
@@ -119,6 +119,7 @@ def _is_link(linked: FromClause, flow: Flow, kind: Kind, key: ColumnElement[Any]
     )  # fmt: skip
 
 
+@cache  # of a flow and kind it is always the same, and making it takes longer than asking it
 def _candidate_query(flow: Flow, kind: Kind) -> Select[Any]:
     """Wanted records of `kind` with everything a decision needs, and who else holds what they want."""
     linked, current = link.alias("linked"), mirror.alias("current")

@@ -10,7 +10,7 @@ where it does not, when asked to, and when the last full read is long ago.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ OVERLAP = timedelta(days=1)
 """QAD's dates are local to its site and have no time of day: a day more is read than seems needed."""
 FULL_AT_LEAST_EVERY = 36 * 3600.0
 """Seconds after which a read is full although nobody asked for it: the nightly one may be paused."""
+
+_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in (Customer, Contact)}
 
 ReadKind = Literal["customer", "contact"]
 
@@ -136,7 +138,8 @@ def _unreadable(refused: Mapping[str, int]) -> str:
 
 def _payloads(page: Iterable[Customer | Contact]) -> Iterator[tuple[str, dict[str, Any]]]:
     for record in page:
-        payload = asdict(record)
+        # Not `asdict`: it copies every value, which took a third of a read's time.
+        payload = {name: getattr(record, name) for name in _NAMES[type(record)]}
         if isinstance(record, Contact):
             # The customers of a contact are kept apart, so that one person at two of them is one payload.
             yield record.key, {**payload, "customer": "", "scope": "", "contact_id": record.key}

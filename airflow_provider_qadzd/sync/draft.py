@@ -80,11 +80,14 @@ def _unchanged_first(count: tuple[str, int]) -> tuple[bool, str]:
 def map_records(ledger: Ledger, flow: Flow, rules: Rules) -> int:
     """Bring *wanted* up to date with what QAD said. How many records were mapped anew."""
     mapped = 0
+    accounts.take_stock(ledger)
     for qad_kind, kind in (("customer", "organization"), ("contact", "user")):
         for page in accounts.records_to_map(ledger, flow, qad_kind, _kind(kind), rules.digest):
             accounts.save_wanted(ledger, flow, ((_wanted(row, qad_kind, rules), row.digest) for row in page))
             mapped += len(page)
     accounts.note_mapping(ledger, flow, rules.digest)
+    if mapped:
+        accounts.take_stock(ledger)
     return mapped
 
 

@@ -230,8 +230,12 @@ class Exports(_Group):
         return wire.cursor_page(self._send("GET", f"/incremental/{rows}/cursor", asked), rows, cursor or None)
 
     def _by_time(self, rows: str, start_time: float) -> ExportPage:
-        asked = {"start_time": int(start_time)}
-        return wire.time_page(self._send("GET", f"/incremental/{rows}", asked), rows, asked["start_time"])
+        start, size = int(start_time), wire.EXPORT_PAGE
+        body = self._send("GET", f"/incremental/{rows}", {"start_time": start})
+        if wire.is_just_full(body, rows, start):
+            size -= 1
+            body = self._send("GET", f"/incremental/{rows}", {"start_time": start, "per_page": size})
+        return wire.time_page(body, rows, start, size)
 
 
 class Tickets(_Group):

@@ -7,13 +7,14 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import accounts, floors, pace, qxtend, receiver, tickets
+from tests.bench import floors, pace, qxtend, receiver, rest, size, tickets
 from tests.bench.measures import Measure, Watch, show, write
 
 CASES = {
     "floors": floors,
-    "accounts": accounts,
+    "size": size,
     "pace": pace,
+    "rest": rest,
     "qxtend": qxtend,
     "tickets": tickets,
     "receiver": receiver,

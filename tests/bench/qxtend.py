@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,13 +13,11 @@ from lxml import etree
 
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.qad.qxtend import Ask, envelopes_of
-from airflow_provider_qadzd.qad.qxtend_client import QxtendClient, connect
+from airflow_provider_qadzd.qad.qxtend_client import connect
 from airflow_provider_qadzd.qad.qxtend_settings import SERVICES, qxtend_settings
-from airflow_provider_qadzd.qad.reader import NOTHING, Read
-from airflow_provider_qadzd.records import Contact
 from airflow_provider_qadzd.sync.collect import collect
 from tests.bench.measures import Measure, timed
-from tests.bench.wiring import QAD_PASSWORD, QAD_USER, Sandbox, ledgers, sandbox
+from tests.bench.wiring import QAD_PASSWORD, QAD_USER, CustomersOnly, Sandbox, ledgers, sandbox
 
 CUSTOMERS, FEWER = 100_000, 10_000
 FIRST_READ, AGAIN, MEMORY = 0.15, 0.3, 1.2
@@ -73,27 +70,12 @@ def _floor(served: Sandbox) -> float:
     return rows / watch.seconds
 
 
-class _Customers:
-    """The reader without contacts: they would be a second reading of the same answers."""
-
-    def __init__(self, client: QxtendClient) -> None:
-        self.customers, self.customer_exists = client.customers, client.customer_exists
-        self.columns, self.check_columns = client.columns, client.check_columns
-
-    def contacts(self, further: object = NOTHING) -> Read[Contact]:
-        def nothing(read: Read[Contact]) -> Iterator[list[Contact]]:
-            read.end()
-            yield from ()
-
-        return Read(nothing)
-
-
 def _read(url: str, ledger: Ledger, source_id: int, run: str) -> float:
     """Rows a second of a read of all customers into the ledger."""
     with requests.Session() as session:
         client = connect(_address(url), QAD_USER, QAD_PASSWORD, SETTINGS, session=session)
         started = time.perf_counter()
-        customers, _ = collect(ledger, source_id, _Customers(client), run)
+        customers, _ = collect(ledger, source_id, CustomersOnly(client), run, full=True)
         seconds = time.perf_counter() - started
     if not customers.complete:
         raise RuntimeError(customers.summary())

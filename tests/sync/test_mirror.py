@@ -26,3 +26,17 @@ def test_many_changes_of_the_last_minutes_are_read_once(small: World) -> None:
     assert small.calls()["GET /api/v2/incremental/organizations"] <= 6
     seen = small.rows("mirror", kind="organization")
     assert len(seen) == len(small.there()["organizations"])
+
+
+def test_a_second_with_just_a_page_of_changes_is_read_past(small: World) -> None:
+    """A page that is just full of one second is asked for again a row smaller, which shows that nothing is left out."""
+    small.mirror()
+    small.sandbox.post_control("/_sandbox/clock", {"frozen": True})
+    for start in range(0, 1000, 100):
+        small.zendesk.organizations.create_many([{"name": f"At once {n}"} for n in range(start, start + 100)])
+        small.there()
+    for wait in (300, 300):
+        small.sandbox.post_control("/_sandbox/clock", {"advance": wait})
+        small.mirror()
+    small.sandbox.post_control("/_sandbox/clock", {"frozen": False})
+    assert len(small.rows("mirror", kind="organization")) == len(small.there()["organizations"])
