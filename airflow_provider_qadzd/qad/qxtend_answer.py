@@ -12,6 +12,7 @@ section 3, forbids it), more than 256 levels (libxml2's own bound), more bytes t
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -37,6 +38,7 @@ NESTED = ()
 
 _Event = tuple[str, etree._Element]
 _MEBIBYTE = 1 << 20
+_CODE = re.compile(r"[\w.:/-]{1,60}")
 _HEAD, _PROLOG = 20_000, 64 * 1024
 _SLICE = 512
 _WITHOUT_A_ROW = 8 * _MEBIBYTE
@@ -51,7 +53,8 @@ _HOSTILE = frozenset(
         etree.ErrorTypes.ERR_ATTRIBUTE_NOT_FINISHED,
     }
 )  # fmt: skip
-_WELL, _ILL = frozenset({"success", "true", "yes", "ok", "1"}), frozenset({"error", "false", "no", "0", "failure"})
+_WELL = frozenset({"success", "true", "yes", "y", "ok", "1"})
+_ILL = frozenset({"error", "failure", "false", "no", "n", "0"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,11 @@ def shape_of(settings: QxtendSettings, *, contacts: bool) -> Shape:
 
 def _any_namespace(name: str) -> str:
     return name if name.startswith("{") else f"{{*}}{name}"
+
+
+def _code(text: str) -> str:
+    """`text` if it is a code, as all of QAD's are; what is not might be anything."""
+    return text if _CODE.fullmatch(text) else ""
 
 
 def local_name(tag: str) -> str:
@@ -253,18 +261,25 @@ class AnswerReader:
         if tag == _MESSAGE:
             told = {local_name(str(child.tag)): (child.text or "").strip() for child in element}
             severity = fold(told.get("tt_msg_sev", "")) or "error"
-            self._messages.append(Message(told.get("tt_msg_nbr", "")[:40], severity, told.get("tt_msg_field", "")[:60]))
+            number, about = (_code(told.get(name, "")) for name in ("tt_msg_nbr", "tt_msg_field"))
+            self._messages.append(Message(number, severity, about))
         elif self._shape.result and local_name(tag) == local_name(self._shape.result):
             self._result = fold(element.text or "")
         elif self._shape.more and local_name(tag) == local_name(self._shape.more):
-            self.more = fold(element.text or "") in _WELL
+            self.more = self._yes_or_no(fold(element.text or ""))
+
+    def _yes_or_no(self, word: str) -> bool | None:
+        if word and word not in _WELL and word not in _ILL:
+            advice = f"Check more_element of {self._where}."
+            raise FixFirst(f"QXtend's {self._shape.more} is neither true nor false.", advice=advice, facts=self._facts)
+        return word in _WELL if word else None
 
     # --- What it means ---
 
     def _judge(self) -> None:
         """The verdict on an answer that came whole, before anything is concluded from it."""
         errors = [one for one in self._messages if one.severity not in ("warning", "informational", "information")]
-        self.warnings = [one.number for one in self._messages if one.severity == "warning"]
+        self.warnings = [one.number or "warning" for one in self._messages if one.severity == "warning"]
         if errors or self._result in _ILL:
             raise self._reported(errors or self._messages)
         if self._result == "warning":
@@ -287,7 +302,7 @@ class AnswerReader:
     # https://www.w3.org/TR/2000/NOTE-SOAP-20000508/#_Toc478383510 : codes are qualified, and refined after a dot.
     def _faulted(self, fault: etree._Element) -> FixFirst | TryLater:
         parts = {local_name(str(child.tag)): "".join(map(str, child.itertext())) for child in fault}
-        code = parts.get("faultcode", "").strip().rpartition(":")[2][:60]
+        code = _code(parts.get("faultcode", "").strip().rpartition(":")[2])
         passing = next((one for one in _PASSING if any(one in text for text in parts.values())), "")
         facts = replace(self._facts, code=passing or code)
         if passing or code.partition(".")[0] == "Server":
@@ -333,6 +348,8 @@ class _Keys(dict[object, str]):
         self._kind = kind
 
     def __missing__(self, tag: object) -> str:
+        if len(self) > 10_000:  # no site has as many elements: one that makes them up costs time, not memory
+            self.clear()
         key = self[tag] = f"{self._kind}.{local_name(str(tag))}"
         return key
 

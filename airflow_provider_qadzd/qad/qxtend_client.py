@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,13 +23,7 @@ from airflow_provider_qadzd.qad import browse, proposals
 from airflow_provider_qadzd.qad.auth import Login, QadAuth, unsigned
 from airflow_provider_qadzd.qad.browse import Row
 from airflow_provider_qadzd.qad.columns import found_columns, records_in, remembered, wanted_columns
-from airflow_provider_qadzd.qad.http import (
-    Answer,
-    failed,
-    is_passing,
-    retrying,
-    verification,
-)
+from airflow_provider_qadzd.qad.http import Answer, failed, is_passing, retrying, verification
 from airflow_provider_qadzd.qad.qxtend import Ask, Envelopes, envelopes_of
 from airflow_provider_qadzd.qad.qxtend_answer import AnswerReader, Fields, RootPart, Shape, root_part, shape_of
 from airflow_provider_qadzd.qad.qxtend_settings import NONE, QxtendSettings, columns_of, normalised_service_url
@@ -40,7 +34,10 @@ from airflow_provider_qadzd.records import Clock, Contact, Customer, SystemClock
 T = TypeVar("T")
 
 _BATCH = 1000
-"""Records that are handed on at once where one answer holds more."""
+"""Records that are handed on at once."""
+_HELD_BACK = 5000
+"""Records that are read before the first is handed on: a page up to that size is judged, and repeated, as a whole."""
+_ELEMENTS = 10_000
 _CHUNK = 64 * 1024
 _LONGEST = 3600.0
 """Seconds that one answer may take: each byte may come in time, and the whole never."""
@@ -162,9 +159,9 @@ class QxtendClient:
         raise self.no_rows(kind, names)
 
     def look(self, kind: Kind[Any], ask: Ask) -> Seen:
-        """One answer, as far as its first thousand records."""
+        """One answer, as far as its first records."""
         with self._answered(kind, ask) as answer:
-            reader, records = answer.reader, answer.first_batch
+            reader, records = answer.reader, answer.held_back
         return Seen(records, reader.first, reader.last, reader.rows, reader.more, reader.warnings, reader.names)
 
     def no_rows(self, kind: Kind[Any], names: Sequence[str]) -> FixFirst:
@@ -195,6 +192,9 @@ class QxtendClient:
             for rows in pages:
                 keys = frozenset[str]().union(*rows)
                 seen += keys.difference(seen)
+                if len(seen) > _ELEMENTS:
+                    advice = f"Check row_element of {self.where}."
+                    raise FixFirst(f"QXtend's rows have more than {_ELEMENTS} different elements.", advice=advice)
                 read.pages, read.rows = read.pages + 1, read.rows + len(rows)
                 columns, further = columns_for(keys), further_for(keys)
                 yield records_in(rows, kind.record, columns, further, read.refused, partial(place, domain=domain))
@@ -208,7 +208,7 @@ class QxtendClient:
     def _batches(self, kind: Kind[Any], domain: str, since: str) -> Generator[list[Fields], None, list[str]]:
         """The rows of one domain, page after page, and at the end why that may not be all."""
         settings, ask = self.settings, Ask(domain, page_size=self.settings.page_size, changed_since=since)
-        seen, warned, total = set[str](), set[str](), 0
+        seen, warned = set[str](), set[str]()
         for page in range(1, settings.page_cap + 1):
             answer = self._answered(kind, replace(ask, page=page))
             with answer:
@@ -218,7 +218,7 @@ class QxtendClient:
                 seen.add(mark)
                 yield from answer
             reader = answer.reader
-            total, warned = total + reader.rows, warned.union(reader.warnings)
+            warned |= set(reader.warnings)
             if reader.warnings and settings.warnings == "refuse":
                 raise self._warned(reader.warnings)
             if settings.paging == NONE or reader.more is False or not reader.rows:
@@ -271,24 +271,25 @@ class QxtendClient:
             reader = AnswerReader(shape, facts, self.where, self.settings.max_megabytes, charset, asked)
             if response.status_code != 200:
                 return _refused(response, reader, part)
-            return _Answered(response, reader, part, self._clock, self.where)
+            return _Answered(response, reader, part, self._clock, facts, self.where)
         except BaseException:
             response.close()
             raise
 
 
 class _Answered:
-    """An answer whose first batch is there, and whose further ones come as it is iterated."""
+    """An answer whose first records are there, and whose further ones come as it is iterated."""
 
     status = 200
 
     def __init__(
-        self, response: requests.Response, reader: AnswerReader, part: RootPart | None, clock: Clock, where: str
+        self, response: requests.Response, reader: AnswerReader, part: RootPart | None, clock: Clock, facts: Facts,
+        where: str,
     ) -> None:  # fmt: skip
-        self.reader, self._part, self._clock, self._where = reader, part, clock, where
+        self.reader, self._part, self._clock, self._facts, self._where = reader, part, clock, facts, where
         self._response, self._until = response, clock.time() + _LONGEST
         self._rows = self._each()
-        self.first_batch = list(islice(self._rows, _BATCH))
+        self.held_back = list(islice(self._rows, _HELD_BACK))
 
     def __enter__(self) -> _Answered:
         return self
@@ -298,19 +299,19 @@ class _Answered:
 
     def __iter__(self) -> Iterator[list[Fields]]:
         """Batches; one that could not be read to its end raises, and the answer is not repeated any more."""
-        batch = self.first_batch
-        self.first_batch = []
-        while batch:
-            yield batch
-            try:
-                batch = list(islice(self._rows, _BATCH))
-            except requests.RequestException as error:
-                raise failed(error, self._where, Facts(system="qad", method="POST")) from None
+        rows = chain(self.held_back, self._rows)
+        self.held_back = []
+        try:
+            while batch := list(islice(rows, _BATCH)):
+                yield batch
+        except requests.RequestException as error:
+            raise failed(error, self._where, self._facts) from None
 
     def _each(self) -> Iterator[Fields]:
         for chunk in self._response.iter_content(_CHUNK):
             if self._clock.time() > self._until:
-                raise TryLater("QXtend's answer takes longer than an hour.", advice="Ask for smaller pages.")
+                what = "QXtend's answer takes longer than an hour."
+                raise TryLater(what, advice="Ask for smaller pages.", facts=self._facts)
             yield from self.reader.feed(self._part.feed(chunk) if self._part else chunk)
         if self._part:
             self._part.close()

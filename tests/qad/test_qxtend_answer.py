@@ -153,6 +153,13 @@ def test_errors_are_named_by_what_to_do_and_hold_no_text(body: bytes, error: typ
     assert caught.value.advice
 
 
+def test_what_is_no_code_is_not_told() -> None:
+    """A text where a number should be stays behind."""
+    with pytest.raises(FixFirst) as caught:
+        read(answer("", "error", message("Customer Smith owes 3")))
+    assert "Smith" not in f"{caught.value!r}"
+
+
 def test_warnings_are_kept_with_their_rows() -> None:
     """A warning has rows, and its number is known; what is only informational is none."""
     messages = message("6027", "warning") + message("1", "informational")
@@ -176,6 +183,9 @@ def test_more_is_what_the_service_says() -> None:
     assert read(answer("<n:hasMore>true</n:hasMore>"), shape)[1].more is True
     assert read(answer("<n:hasMore>false</n:hasMore>"), shape)[1].more is False
     assert read(answer(""), shape)[1].more is None
+    assert read(answer("<n:hasMore/>"), shape)[1].more is None
+    with pytest.raises(FixFirst, match="hasMore is neither true nor false"):
+        read(answer("<n:hasMore>perhaps</n:hasMore>"), shape)
 
 
 def test_an_answer_without_rows_tells_its_elements() -> None:

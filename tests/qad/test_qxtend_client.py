@@ -312,18 +312,35 @@ def test_a_large_answer_is_handed_on_before_it_has_come() -> None:
     transport.send = sending  # type: ignore[method-assign]
     read = client.customers()
     assert len(next(read)) == 1000
-    assert body.taken < len(reply.body) / 10
+    assert body.taken < len(reply.body) / 3
     assert (len(everything(read)), read.rows, read.pages, read.complete) == (19_000, 20_000, 20, True)
+
+
+def test_a_page_is_judged_before_any_of_it_is_handed_on() -> None:
+    """Also one that is as large as a batch: its end is read first, and it is asked for again if it broke off."""
+    whole = rows(*(f"C{number:07d}" for number in range(1_000)))
+    client, transport = client_of(Reply(body=whole.body[:-500]), whole, rows(), page_size=1000)
+    read = client.customers()
+    assert (len(everything(read)), read.complete, read.pages, len(transport.left)) == (1000, True, 1, 0)
+
+
+def test_rows_that_make_up_elements_are_refused() -> None:
+    """What is remembered of elements is bounded."""
+    told = "".join(
+        f"<n:customer><n:cmAddr>{n}</n:cmAddr><n:adName>N</n:adName><n:x{n}/></n:customer>" for n in range(11_000)
+    )
+    with pytest.raises(FixFirst, match="more than 10000 different elements"):
+        everything(client_of(Reply(body=answer(told)), paging="none")[0].customers())
 
 
 def test_an_answer_that_breaks_off_late_is_not_asked_for_again() -> None:
     """What was handed on cannot be taken back: the read ends, incomplete."""
-    whole = rows(*(f"C{number:07d}" for number in range(3_000)))
+    whole = rows(*(f"C{number:07d}" for number in range(7_000)))
     client, transport = client_of(Reply(body=whole.body[:-500]), whole, paging="none")
     read, found = client.customers(), list[Any]()
     with pytest.raises(TryLater, match="broke off"):
         found.extend(read)
-    assert ([len(page) for page in found], read.complete, len(transport.left)) == ([1000, 1000], False, 1)
+    assert ([len(page) for page in found], read.complete, len(transport.left)) == ([1000] * 6, False, 1)
 
 
 def test_an_answer_that_never_ends_is_left() -> None:
