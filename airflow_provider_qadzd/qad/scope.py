@@ -42,6 +42,8 @@ class Scope:
 
         SetAside where it cannot be told: a customer without its scope might be somebody else's.
         """
+        if self.of == "none" and not self.shared_sets and not workspace and not domain:
+            return record
         domain = record.domain or domain or domain_of(workspace)
         named = self.shared_sets.get(fold(domain)) or self.shared_sets.get(EVERY_DOMAIN, "")
         shared_set = record.shared_set or named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -137,6 +138,23 @@ def test_a_qad_without_rows_is_not_an_error(sandbox: Sandbox, opened: Opener, ed
         sandbox.post_control("customers", {"code": code, "delete": True})
     for kind in ("customers", "contacts"):
         assert everything(getattr(opened(edition), kind)()) == []
+
+
+@EACH
+def test_what_changed_lately_is_read_alone_or_not_at_all(sandbox: Sandbox, opened: Opener, edition: Edition) -> None:
+    """A read of what changed has every record changed since, whole; where nothing tells, there is none."""
+    later = sandbox.get_control("clock")["now"] + 40 * 86_400
+    sandbox.post_control("clock", {"advance": 40 * 86_400})
+    sandbox.post_control("customers", {"code": "C0000205", "city": "Elsewhere"})
+    sandbox.post_control("contacts", {"id": 50007, "function": "Lately"})
+    day = time.strftime("%Y-%m-%d", time.gmtime(later - 86_400))
+    reads = [opened(edition).changed_customers(day), opened(edition).changed_contacts(day)]
+    for read, changed in zip(reads, ({"C0000205"}, {"50007"}), strict=True):
+        if read is not None:
+            assert {one.key for one in everything(read)} == changed
+            assert read.complete
+    tomorrow = time.strftime("%Y-%m-%d", time.gmtime(later + 2 * 86_400))
+    assert all(read is None or everything(read) == [] for read in (opened(edition).changed_customers(tomorrow),))
 
 
 @EACH
