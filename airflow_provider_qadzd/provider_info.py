@@ -73,7 +73,9 @@ def _qxtend() -> dict[str, Any]:
             ),
             "receiver": _text("Receiver", "As QXtend knows it, in its case; empty for an OpenEdge service."),
             "domains": _text("Domains", "Comma-separated; empty for the receiver's own."),
-            "auth": _text("Authentication", "Where to sign in.", enum=["basic", "session", "both", "none"]),
+            "auth": _text(
+                "Authentication", "Where to sign in.", enum=["basic", "session", "both", "session_id", "none"]
+            ),
             "operation": _text("Operation", "The site's query; empty for the profile's."),
             "row_element": _text("Row element", "A customer in the answer; empty for the profile's."),
             "contact_element": _text("Contact element", "A contact in the answer; empty for the profile's."),

@@ -115,6 +115,8 @@ class Envelopes:
         told = {"domain": ask.domain} if ask.domain else {}
         if self.settings.auth in ("session", "both"):
             told |= {"username": self.username, "password": self.password}
+        if self.settings.auth == "session_id":
+            told["sessionID"] = self.password
         for name, value in {**told, **self.settings.session}.items():
             entry = etree.SubElement(context, f"{{{COMMON}}}ttContext")
             _add(entry, COMMON, "propertyQualifier", "QAD")

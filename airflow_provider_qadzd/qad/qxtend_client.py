@@ -362,7 +362,7 @@ def connect(
     session = session or requests.Session()
     if settings.auth != NONE:
         for name, value in {"login": username, "password": password}.items():
-            if not value:
+            if not value and (name, settings.auth) != ("login", "session_id"):
                 raise FixFirst(f"{where}: {name} is missing.", advice=f"auth = {settings.auth} needs it.")
     if settings.auth in ("basic", "both"):
         # The service's path is the whole address: its folder is what the credentials may be sent to.

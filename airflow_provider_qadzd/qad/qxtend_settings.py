@@ -28,7 +28,8 @@ NONE = "none"
 class QxtendSettings:
     """A QXtend connection's extra. Times are seconds. Element names are local names, or `{namespace}name`.
 
-    Sign-in: `auth` is `basic` (HTTP), `session` (user and password in the session context), `both` or `none`.
+    Sign-in: `auth` is `basic` (HTTP), `session` (user and password in the session context), `both`, `session_id` (the
+    password is the id of a QAD session that is open) or `none`.
     `domains` are read one after the other; none means that the receiver's own domain is not named.
 
     Request: `receiver` is where QXtend routes to; `addressing` false leaves the WS-Addressing header and the session
@@ -97,7 +98,7 @@ class QxtendSettings:
 
 
 _CHOICES = {
-    "auth": ("basic", "session", "both", NONE),
+    "auth": ("basic", "session", "both", "session_id", NONE),
     "warnings": ("incomplete", "accept", "refuse"),
     "paging": (NONE, "last_key", "page"),
 }
@@ -224,11 +225,11 @@ def _refuse_gaps(settings: QxtendSettings, where: str) -> None:
             raise FixFirst(f"{where}: {name} is missing.", advice=advice)
     if settings.addressing and not settings.session.get("version"):
         raise FixFirst(f"{where}: session has no version.", advice='QXtend needs one, such as {"version": "ERP3_1"}.')
-    # They come from the connection, and would stand in a message's log twice over.
-    if {"username", "password", "domain"} & settings.session.keys():
-        advice = "Put them into login, password and domains; auth = session sends them along."
-        raise FixFirst(f"{where}: session holds username, password or domain.", advice=advice)
-    if settings.auth in ("session", "both") and not settings.addressing:
+    # An extra is shown on screens; these are the connection's, which Airflow keeps sealed.
+    if {"username", "password", "sessionID", "domain"} & settings.session.keys():
+        advice = "Put them into login, password and domains; auth = session or session_id sends them along."
+        raise FixFirst(f"{where}: session holds username, password, sessionID or domain.", advice=advice)
+    if settings.auth in ("session", "both", "session_id") and not settings.addressing:
         raise FixFirst(f"{where}: auth = {settings.auth} needs the session context.", advice="Set addressing.")
     for name in ("page_size", "page_cap", "max_megabytes"):
         if getattr(settings, name) < 1:

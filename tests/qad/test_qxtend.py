@@ -67,6 +67,13 @@ def test_the_password_is_in_the_session_only_where_it_is_told(auth: str, there: 
     assert (session(sent(auth=auth)).get("password") == "pass-4Tz") is there
 
 
+def test_a_session_id_goes_instead_of_a_user() -> None:
+    """The connection's password is that of a session which is open."""
+    told = session(sent(auth="session_id"))
+    assert told["sessionID"] == "pass-4Tz"
+    assert "username" not in told
+
+
 def test_a_repr_holds_no_password() -> None:
     """What may end up in a log shows no password."""
     assert "4Tz" not in repr(envelopes(auth="session"))
@@ -167,6 +174,7 @@ def test_each_profile_is_complete(profile: str) -> None:
         pytest.param({"receiver": ""}, "receiver is missing", id="no receiver"),
         pytest.param({"session": {"version": ""}}, "no version", id="no version"),
         pytest.param({"session": {"password": "x"}}, "holds username, password", id="a password in the session"),
+        pytest.param({"session": {"sessionID": "x"}}, "holds username, password", id="a session id in the session"),
         pytest.param({"profile": "openedge"}, "namespace is missing", id="no namespace of a site's service"),
         pytest.param(
             {"profile": "openedge", "namespace": "urn:x", "auth": "session"}, "needs the session", id="no session"
