@@ -15,7 +15,7 @@ from airflow.providers.http.hooks.http import HttpHook
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, TryLater
-from airflow_provider_qadzd.findings import Check, Finding, Report, examine
+from airflow_provider_qadzd.findings import Report
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect, normalised_base_url
@@ -220,9 +220,11 @@ class QxtendHook(EditionHook):
         )
 
     def preflight(self, *, quick: bool = False) -> Report:
-        """Whether the service answers with rows that have the mapped elements."""
-        check = Check("QXtend", lambda: Finding("QXtend", "ok", self.client.check()))
-        return Report(examine([check]), self._extra())
+        """Address, credentials, receiver and operation, rows and their elements, paging."""
+        client = self.client  # says what to install, if need be
+        from airflow_provider_qadzd.qad.qxtend_preflight import preflight as preflight_qxtend
+
+        return preflight_qxtend(client, self._extra(), quick=quick)
 
 
 def qad_hook(qad_conn_id: str, ledger: Ledger | None = None) -> QadHook | QxtendHook:

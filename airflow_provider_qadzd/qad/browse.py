@@ -326,7 +326,7 @@ def resolve_columns(
             raise FixFirst(f"{where}: {wanted[field]!r} ({field}) could be any of {', '.join(candidates)}.",
                            advice="Write the column's full name.")  # fmt: skip
         if not candidates and field not in optional:
-            near = nearest(wanted[field], {*seen, *known})
+            near = _nearest(wanted[field], {*seen, *known})
             raise FixFirst(f"{where}: the browse has no column {wanted[field]!r} ({field}).",
                            advice=f"Nearest: {', '.join(near)}." if near else "")  # fmt: skip
     return {field: candidates[0] for field, candidates in found.items() if candidates}
@@ -351,8 +351,7 @@ def _tail(name: str) -> str:
     return fold(name).rpartition(".")[2]
 
 
-def nearest(column: str, names: Iterable[str]) -> list[str]:
-    """Up to three of `names` that look like `column`, by the part after the last dot."""
+def _nearest(column: str, names: Iterable[str]) -> list[str]:
     by_tail = {_tail(name): name for name in names if len(name) <= _LONGEST_NAME}
     return [by_tail[tail] for tail in difflib.get_close_matches(_tail(column), by_tail, n=3)]
 
@@ -386,9 +385,12 @@ def contact_from(row: Row, columns: Mapping[str, str]) -> Contact:
 
 
 def _texts_in(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
-    """The values of these columns. Nearly all are texts: for a hundred thousand rows their short way counts."""
-    values = [(name, row.get(column)) for name, column in columns.items()]
-    return {name: value.strip() if type(value) is str else text_in(value, name) for name, value in values}
+    """Each field's text. Nearly all values are texts already: for them alone this is the whole of the work."""
+    texts: dict[str, Any] = {}
+    for name, column in columns.items():
+        value = row.get(column)
+        texts[name] = value.strip() if type(value) is str else text_in(value, name)
+    return texts
 
 
 def text_in(value: object, field: str) -> str:

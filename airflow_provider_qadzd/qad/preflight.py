@@ -51,10 +51,10 @@ def preflight(client: QadClient, given: Mapping[str, object], *, quick: bool = F
     if client.settings.openapi_url and not quick:
         checks.append(Check(PATHS, looked.paths))
     findings = examine(checks)
-    return Report(findings, _merged(given, looked.proposed), sorted(looked.proposed), looked.away)
+    return Report(findings, merged(given, looked.proposed), sorted(looked.proposed), looked.away)
 
 
-def _merged(given: Mapping[str, object], proposed: Mapping[str, Any]) -> dict[str, object]:
+def merged(given: Mapping[str, object], proposed: Mapping[str, Any]) -> dict[str, object]:
     """The extra with the proposals in it; of columns only those that are proposed are changed."""
     merged = dict(given)
     for name, value in proposed.items():

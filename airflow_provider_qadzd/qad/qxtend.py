@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
+from functools import cached_property
 from xml.sax.saxutils import quoteattr
 
 import jinja2
+import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from lxml import etree
 
@@ -34,16 +36,36 @@ class Ask:
     changed_since: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Envelopes:
     """Makes the requests of one kind of record. `where` names the template in errors."""
 
     settings: QxtendSettings
     operation: str
-    body: jinja2.Template
+    text: str
     where: str
     username: str = ""
     password: str = field(default="", repr=False)
+
+    @cached_property
+    def body(self) -> jinja2.Template:
+        """The template. FixFirst with the line of a mistake."""
+        try:
+            return _ENVIRONMENT.from_string(self.text)
+        except jinja2.TemplateSyntaxError as error:
+            raise FixFirst(f"{self.where}: the template is wrong at line {error.lineno}: {error.message}.") from None
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What a fault may name, by the setting that says it."""
+        if not self.settings.addressing:
+            return {"operation": self.operation}
+        version = self.settings.session.get("version", "")
+        return {"receiver": self.settings.receiver, "operation": self.operation, "session version": version}
+
+    def names(self, value: str) -> bool:
+        """Whether the template uses this value."""
+        return value in jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(self.text))
 
     def headers(self) -> dict[str, str]:
         """What goes along over HTTP: SOAP 1.1 wants an action, and QXtend wants it empty."""
@@ -124,16 +146,6 @@ def _add(parent: etree._Element, namespace: str, name: str, text: str) -> None:
     etree.SubElement(parent, f"{{{namespace}}}{name}").text = text
 
 
-def body_template(text: str, where: str) -> jinja2.Template:
-    """`text` as a template that can reach nothing but what it is given. FixFirst with the line of a mistake."""
-    environment = ImmutableSandboxedEnvironment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["progress"] = progress_string
-    try:
-        return environment.from_string(text)
-    except jinja2.TemplateSyntaxError as error:
-        raise FixFirst(f"{where}: the template is wrong at line {error.lineno}: {error.message}.") from None
-
-
 def envelopes_of(
     settings: QxtendSettings, *, contacts: bool, username: str, password: str, where: str
 ) -> Envelopes:  # fmt: skip
@@ -146,10 +158,16 @@ def envelopes_of(
         etree.QName(operation)
     except ValueError:
         raise FixFirst(f"{where}: {operation!r} cannot be an operation.", advice="Name an XML element.") from None
-    template = body_template(getattr(settings, name), where)
-    return Envelopes(settings, operation, template, where, username, password)
+    envelopes = Envelopes(settings, operation, getattr(settings, name), where, username, password)
+    _ = envelopes.body  # a template that cannot be parsed is told now
+    return envelopes
 
 
 def progress_string(value: object) -> str:
     """`value` as a string of Progress source: quoted, with quotes doubled and its escape character escaped."""
     return '"' + str(value).replace("~", "~~").replace('"', '""') + '"'
+
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(autoescape=True, undefined=jinja2.StrictUndefined)
+"""Templates can reach nothing but what they are given."""
+_ENVIRONMENT.filters["progress"] = progress_string

@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import cast
 
 from lxml import etree
@@ -21,6 +22,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from airflow_provider_qadzd.errors import Facts, FixFirst, TryLater
+from airflow_provider_qadzd.qad.browse import LOGIN_PAGE
 from airflow_provider_qadzd.qad.qxtend import SOAP
 from airflow_provider_qadzd.qad.qxtend_settings import COMMON, NONE, QxtendSettings
 from airflow_provider_qadzd.records import fold
@@ -28,6 +30,8 @@ from airflow_provider_qadzd.records import fold
 Fields = dict[str, object]
 """One row: `customer.<element>` and `contact.<element>` to its text. Blank is None, a nested element `NESTED`."""
 
+NOT_SOAP = "not_soap"
+"""Our own code for what answers behind an address where there is no SOAP service."""
 NESTED = ()
 """What a field is that holds elements, or an attachment of MTOM: readable as nothing, so never mistaken for blank."""
 
@@ -105,10 +109,13 @@ class AnswerReader:
 
     `first` and `last` are the outer rows, `rows` counts them; `more` is what `more_element` said, None where nothing.
     `warnings` are the numbers of the warnings. `names` are the elements of an answer without a row, for a hint.
-    `fault` is what a SOAP fault was raised as.
+    `fault` is what a SOAP fault was raised as. `asked` are words of the request, such as the receiver, by name.
     """
 
-    def __init__(self, shape: Shape, facts: Facts, where: str, max_megabytes: int = 1024, charset: str = "") -> None:
+    def __init__(
+        self, shape: Shape, facts: Facts, where: str, max_megabytes: int = 1024, charset: str = "",
+        asked: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self.first: Fields | None = None
         self.last: Fields | None = None
         self.rows = 0
@@ -118,8 +125,9 @@ class AnswerReader:
         self.fault: FixFirst | TryLater | None = None
         self._shape, self._facts, self._where = shape, facts, where
         self._limit, self._charset = max_megabytes * _MEBIBYTE, charset
+        self._asked = {name: value for name, value in asked.items() if len(value) > 1}
         self._parser: etree.XMLPullParser | None = None
-        self._keys: dict[str, str] = {}
+        self._keys, self._nested_keys = _Keys(shape.kind), _Keys("contact")
         self._begun = False
         self._fed = self._since_row = self._depth = 0
         self._head = self._waiting = b""
@@ -200,7 +208,7 @@ class AnswerReader:
                 self._depth -= 1
                 if self._depth:  # a field that is called like its row
                     continue
-                outer = self._fields(element, shape.kind)
+                outer = self._fields(element)
                 found += self._nested(element, nested, outer) if nested else (outer,)
                 self.first = outer if self.first is None else self.first
                 self.last = outer
@@ -221,22 +229,21 @@ class AnswerReader:
         if root.tag != _ENVELOPE:
             raise self._not_soap()
 
-    def _fields(self, row: etree._Element, kind: str) -> Fields:
-        """A row's own elements. Of one that repeats, the first counts, so it is written last."""
+    def _fields(self, row: etree._Element) -> Fields:
+        """A row's own elements. Of one that repeats, the first counts."""
         keys, fields = self._keys, Fields()
-        for child in reversed(row):
-            tag = child.tag
-            fields[keys.get(tag) or self._key(tag, kind)] = NESTED if len(child) else child.text
+        for child in row:
+            text = child.text
+            # Within what holds elements there is nothing, or the white space before the first of them.
+            fields[keys[child.tag]] = text if (text and not text.isspace()) or not len(child) else NESTED
+        if len(fields) < len(row):
+            fields |= {keys[child.tag]: NESTED if len(child) else child.text for child in reversed(row)}
         return fields
 
-    def _key(self, tag: str, kind: str) -> str:
-        key = self._keys[tag] = f"{kind}.{local_name(tag)}"
-        return key
-
     def _nested(self, row: etree._Element, nested: str, outer: Fields) -> Iterator[Fields]:
+        keys = self._nested_keys
         for one in row.iter(nested):
-            inner = {f"contact.{local_name(str(child.tag))}": NESTED if len(child) else child.text for child in one}
-            yield {**outer, **inner}
+            yield outer | {keys[child.tag]: NESTED if len(child) else child.text for child in one}
 
     def _note(self, tag: str, element: etree._Element) -> None:
         """What is said about the whole answer."""
@@ -285,8 +292,11 @@ class AnswerReader:
         facts = replace(self._facts, code=passing or code)
         if passing or code.partition(".")[0] == "Server":
             return TryLater("QXtend could not process the call.", advice="A retry may help.", facts=facts)
-        named = "QXtend refused the call before processing it: receiver, request, sign-in or licence."
-        return FixFirst(named, advice=f"Check receiver, operation, session and login of {self._where}.", facts=facts)
+        # Its text stays behind, but which of our own words stand in it may be told.
+        named = [name for name, value in self._asked.items() if any(value in text for text in parts.values())]
+        about = " and ".join(named) or "receiver, operation, session, login and the receiver's licence"
+        what = "QXtend refused the call before processing it" + (f"; its fault names the {about}." if named else ".")
+        return FixFirst(what, advice=f"Check {about} of {self._where}.", facts=facts)
 
     def _broken(self, error: etree.XMLSyntaxError) -> FixFirst | TryLater:
         if error.code in _HOSTILE:  # type: ignore[attr-defined]
@@ -301,17 +311,30 @@ class AnswerReader:
         head, check = self._head.lower(), f"check the address of {self._where}: it ends with the service's own path."
         if not head.strip() or (b"<html" in head and b"login" not in head and b"password" not in head):
             what = "QXtend answered with a page or an empty body instead of XML, as a server in front of it does."
-            return TryLater(what, advice=f"If this lasts: {check}", facts=self._facts)
+            return TryLater(what, advice=f"If this lasts: {check}", facts=replace(self._facts, code=NOT_SOAP))
         if b"<html" in head:
             what = "QXtend answered with a login page instead of XML."
-            return FixFirst(what, advice=f"Check login and auth of {self._where}.", facts=self._facts)
+            facts = replace(self._facts, code=LOGIN_PAGE)
+            return FixFirst(what, advice=f"Check login and auth of {self._where}.", facts=facts)
         what = "QXtend's address answered something that is no SOAP 1.1 envelope."
-        return FixFirst(what, advice=check.capitalize(), facts=self._facts)
+        return FixFirst(what, advice=check[0].upper() + check[1:], facts=replace(self._facts, code=NOT_SOAP))
 
     def _refused(
         self, why: str, advice: str = "QXtend never answers so: look at what stands behind the address."
     ) -> FixFirst:
         return FixFirst(f"QXtend's answer is refused: {why}.", advice=advice, facts=self._facts)
+
+
+class _Keys(dict[object, str]):
+    """An element's tag to the key of its field; each is worked out once."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def __missing__(self, tag: object) -> str:
+        key = self[tag] = f"{self._kind}.{local_name(str(tag))}"
+        return key
 
 
 def _release(row: etree._Element) -> None:

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import requests
 
 from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, TryLater
-from airflow_provider_qadzd.qad import browse
-from airflow_provider_qadzd.qad.auth import Login, QadAuth
+from airflow_provider_qadzd.qad import browse, proposals
+from airflow_provider_qadzd.qad.auth import Login, QadAuth, unsigned
 from airflow_provider_qadzd.qad.browse import Row
 from airflow_provider_qadzd.qad.columns import found_columns, records_in, remembered, wanted_columns
 from airflow_provider_qadzd.qad.http import (
@@ -48,7 +48,7 @@ _ERROR_BODY = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind(Generic[T]):
+class Kind(Generic[T]):
     """What is read: its request, where its rows are, and how a row becomes a record."""
 
     name: str
@@ -61,9 +61,27 @@ class _Kind(Generic[T]):
     further: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def by_day(self) -> bool:
+        """Whether what changed lately can be asked for: a date is sent, and the newest known one can be told."""
+        return "modified" in self.wanted and self.envelopes.names("changed_since")
+
+    @property
     def source(self) -> str:
         """What it is read from, for people."""
         return "/".join(filter(None, (self.envelopes.operation, self.shape.row, self.shape.nested)))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One answer as far as it was looked at: its first records, and what an `AnswerReader` tells of it."""
+
+    records: Sequence[Fields]
+    first: Fields | None
+    last: Fields | None
+    rows: int
+    more: bool | None
+    warnings: Sequence[str]
+    names: Sequence[str]
 
 
 class QxtendClient:
@@ -74,17 +92,18 @@ class QxtendClient:
         clock: Clock | None = None, where: str = "the QAD connection",
     ) -> None:  # fmt: skip
         self.base_url = normalised_service_url(url, settings.allow_http, where)
-        self._session, self._settings, self._where = session, settings, where
+        self._session, self.settings, self.where = session, settings, where
+        self.domains = settings.domains or ("",)
         self._clock: Clock = clock or SystemClock()
         self._verify = verification(settings.verify, settings.allow_http, where)
         self._scope = Scope.checked(settings.customer_scope, settings.shared_sets, where)
-        self._facts = Facts(system="qad", method="POST", path=urlsplit(self.base_url).path)
+        self.facts = Facts(system="qad", method="POST", path=urlsplit(self.base_url).path)
         of_customers, of_contacts = columns_of(settings.profile)
         login = {"username": username, "password": password, "where": where}
         wanted, optional = wanted_columns(
             of_customers, settings.customer_columns, Customer, ("code", "name"), f"{where}: customer_columns"
         )
-        self._customers = _Kind(
+        self._customers = Kind(
             "customers", envelopes_of(settings, contacts=False, **login), shape_of(settings, contacts=False),
             settings.key_element or wanted["code"], wanted, optional, browse.customer_from,
         )  # fmt: skip
@@ -92,10 +111,15 @@ class QxtendClient:
             of_contacts, settings.contact_columns, Contact, ("customer", "name"), f"{where}: contact_columns"
         )
         own_key = wanted.get("contact_id", "") if settings.contacts_operation else wanted["customer"]
-        self._contacts = _Kind(
+        self._contacts = Kind(
             "contacts", envelopes_of(settings, contacts=True, **login), shape_of(settings, contacts=True),
             settings.contacts_key_element or own_key, wanted, optional, browse.contact_from,
         )  # fmt: skip
+
+    @property
+    def kinds(self) -> tuple[Kind[Any], Kind[Any]]:
+        """Customers, then contacts."""
+        return self._customers, self._contacts
 
     def customers(self, further: Mapping[str, str] = NOTHING) -> Read[Customer]:
         """All customers, domain by domain, in QAD's order. `further` are columns to take along."""
@@ -109,86 +133,81 @@ class QxtendClient:
         """None: no message asks for one customer so that its silence could be told from "not found"."""
         return None
 
-    def changed_customers(self, _since: str, _further: Mapping[str, str] = NOTHING) -> Read[Customer] | None:
-        """None: nothing tells when a customer was changed."""
-        return None
+    def changed_customers(self, since: str, further: Mapping[str, str] = NOTHING) -> Read[Customer] | None:
+        """The customers changed on that day or later; None where the request does not name `changed_since`."""
+        return self._read(replace(self._customers, further=further), since) if self._customers.by_day else None
 
-    def changed_contacts(self, _since: str, _further: Mapping[str, str] = NOTHING) -> Read[Contact] | None:
-        """None: nothing tells when a contact was changed."""
-        return None
-
-    def check(self) -> str:
-        """One short line on what is there, for `test_connection`; raises FixFirst or TryLater for what is not."""
-        return f"QXtend at {self.base_url}: {self._checked(self._customers)}; {self._checked(self._contacts)}."
+    def changed_contacts(self, since: str, further: Mapping[str, str] = NOTHING) -> Read[Contact] | None:
+        """The contacts changed on that day or later, and maybe others of their customers; None as for customers."""
+        return self._read(replace(self._contacts, further=further), since) if self._contacts.by_day else None
 
     def columns(self) -> dict[str, list[str]]:
         """Every element of the first customers and of the first contacts, by what they are read from."""
-        kinds: tuple[_Kind[Any], ...] = (self._customers, self._contacts)
-        return {f"{kind.source} ({kind.name})": sorted(self._seen(kind)) for kind in kinds}
+        return {f"{kind.source} ({kind.name})": self._seen(kind) for kind in self.kinds}
 
     def check_columns(self, customers: Mapping[str, str], contacts: Mapping[str, str]) -> None:
         """FixFirst if the first rows lack one of these columns; what is named where, as in `customers`."""
-        both: tuple[tuple[_Kind[Any], Mapping[str, str]], ...] = (
-            (self._customers, customers),
-            (self._contacts, contacts),
-        )
-        for kind, named in both:
+        for kind, named in zip(self.kinds, (customers, contacts), strict=True):
             if named:
                 found_columns(named, self._seen(kind), (), self._place(kind))
 
-    def _checked(self, kind: _Kind[Any]) -> str:
-        columns = self._columns(kind, self._seen(kind), ())
-        without = ", ".join(f"no {name}" for name in sorted(kind.wanted.keys() - columns))
-        return f"{kind.name} from {kind.source}" + (f" ({without})" if without else "")
-
-    def _seen(self, kind: _Kind[Any]) -> set[str]:
+    def _seen(self, kind: Kind[Any]) -> list[str]:
         """The elements of the first rows, of the first domain that has any. FixFirst where none has."""
         names: Sequence[str] = ()
-        for domain in self._domains:
-            answer = self._answered(kind, Ask(domain, page_size=min(5, self._settings.page_size)))
-            with answer:
-                if answer.first_batch:
-                    return {name for row in answer.first_batch for name in row}
-                names = names or answer.reader.names
-        raise no_rows(kind.shape, names, self._place(kind), self._facts)
+        for domain in self.domains:
+            seen = self.look(kind, Ask(domain, page_size=5))
+            if seen.records:
+                return sorted({name for row in seen.records for name in row})
+            names = names or seen.names
+        raise self.no_rows(kind, names)
+
+    def look(self, kind: Kind[Any], ask: Ask) -> Seen:
+        """One answer, as far as its first thousand records."""
+        with self._answered(kind, ask) as answer:
+            reader, records = answer.reader, answer.first_batch
+        return Seen(records, reader.first, reader.last, reader.rows, reader.more, reader.warnings, reader.names)
+
+    def no_rows(self, kind: Kind[Any], names: Sequence[str]) -> FixFirst:
+        """QXtend answered well and no row was in it: a name that is not the site's, or domains without customers."""
+        near = proposals.nearest(kind.shape.row, names)
+        hint = f"Nearest: {', '.join(near)}." if near else f"Its elements: {', '.join(names[:12]) or 'none'}."
+        what = f"{self._place(kind)}: the answer holds no {kind.shape.row!r}."
+        return FixFirst(what, advice=f"Check row_element. {hint}", facts=self.facts)
 
     # --- Reading ---
 
-    @property
-    def _domains(self) -> tuple[str, ...]:
-        return self._settings.domains or ("",)
+    def _place(self, kind: Kind[Any]) -> str:
+        return f"{self.where}: {kind.source}"
 
-    def _place(self, kind: _Kind[Any]) -> str:
-        return f"{self._where}: {kind.source}"
-
-    def _columns(self, kind: _Kind[Any], keys: set[str] | frozenset[str], listed: Sequence[str]) -> dict[str, str]:
+    def _columns(self, kind: Kind[Any], keys: set[str] | frozenset[str], listed: Sequence[str]) -> dict[str, str]:
         return browse.resolve_columns(kind.wanted, keys, optional=kind.optional, listed=listed, where=self._place(kind))
 
-    def _read(self, kind: _Kind[T]) -> Read[T]:
-        return Read(lambda read: self._records(kind, read))
+    def _read(self, kind: Kind[T], since: str = "") -> Read[T]:
+        return Read(lambda read: self._records(kind, read, since))
 
-    def _records(self, kind: _Kind[T], read: Read[T]) -> Iterator[list[T]]:
+    def _records(self, kind: Kind[T], read: Read[T], since: str) -> Iterator[list[T]]:
         # An element may be left out of rows where it is blank: what earlier rows had is known to be there.
         seen, reasons, place = list[str](), list[str](), self._scope.placed
         columns_for = remembered(lambda keys: self._columns(kind, keys, seen))
         further_for = remembered(lambda keys: found_columns(kind.further, keys, seen, self._place(kind)))
-        for domain in self._domains:
-            rows_before, pages = read.rows, _Pages(self._batches(kind, domain))
+        for domain in self.domains:
+            rows_before, pages = read.rows, _Pages(self._batches(kind, domain, since))
             for rows in pages:
                 keys = frozenset[str]().union(*rows)
                 seen += keys.difference(seen)
                 read.pages, read.rows = read.pages + 1, read.rows + len(rows)
                 columns, further = columns_for(keys), further_for(keys)
                 yield records_in(rows, kind.record, columns, further, read.refused, partial(place, domain=domain))
-            told = pages.reasons if read.rows > rows_before else [*pages.reasons, "no rows: is the domain known?"]
+            silent = read.rows == rows_before and not since
+            told = [*pages.reasons, "no rows: is the domain known?"] if silent else pages.reasons
             reasons += [f"{kind.name}{f' of {domain}' if domain else ''}: {reason}" for reason in told]
         if read.rows and read.refused.total() == read.rows:
             reasons.append(f"{kind.name}: not one row could be read ({', '.join(sorted(read.refused))})")
         read.end(reasons)
 
-    def _batches(self, kind: _Kind[Any], domain: str) -> Generator[list[Fields], None, list[str]]:
+    def _batches(self, kind: Kind[Any], domain: str, since: str) -> Generator[list[Fields], None, list[str]]:
         """The rows of one domain, page after page, and at the end why that may not be all."""
-        settings, ask = self._settings, Ask(domain, page_size=self._settings.page_size)
+        settings, ask = self.settings, Ask(domain, page_size=self.settings.page_size, changed_since=since)
         seen, warned, total = set[str](), set[str](), 0
         for page in range(1, settings.page_cap + 1):
             answer = self._answered(kind, replace(ask, page=page))
@@ -205,51 +224,54 @@ class QxtendClient:
             if settings.paging == NONE or reader.more is False or not reader.rows:
                 return _told(warned) if settings.warnings == "incomplete" else []
             if settings.paging == "last_key":
-                key = self._key(kind, reader)
+                key = self.key_of(kind, reader.last)
                 if not key or key == ask.last_key:
                     why = "its last row has no key" if not key else "it does not go past the key that was asked for"
                     return [*_told(warned), f"page {page}: {why}"]
                 ask = replace(ask, last_key=key)
         return [*_told(warned), f"stopped at the cap of {settings.page_cap} pages"]
 
-    def _key(self, kind: _Kind[Any], reader: AnswerReader) -> str:
-        last = reader.last or {}
+    def key_of(self, kind: Kind[Any], last: Fields | None) -> str:
+        """The key of a page's last row, by which the next page is asked for; empty where it has none."""
+        last = last or {}
         columns = browse.resolve_columns({"key": kind.key}, last, where=self._place(kind))
         # As it came: QAD compares what it stored, blanks included.
         key = str(last[columns["key"]] or "")
         return key if key.strip() else ""
 
     def _warned(self, numbers: Sequence[str]) -> FixFirst:
-        facts = replace(self._facts, code=numbers[0])
+        facts = replace(self.facts, code=numbers[0])
         return FixFirst("QXtend answered result = warning.", advice="Set warnings to accept, knowingly.", facts=facts)
 
     # --- HTTP ---
 
-    def _answered(self, kind: _Kind[Any], ask: Ask) -> _Answered:
+    def _answered(self, kind: Kind[Any], ask: Ask) -> _Answered:
         """An answer, read as far as its first batch; repeated until then."""
         body, headers = kind.envelopes.envelope(ask), kind.envelopes.headers()
         try:
-            got = retrying(self._clock, _is_passing)(self._sent, kind.shape, body, headers)
+            got = retrying(self._clock, _is_passing)(self._sent, kind.shape, body, headers, kind.envelopes.words)
         except requests.RequestException as error:
-            raise failed(error, self._where, self._facts) from None
+            raise failed(error, self.where, self.facts) from None
         if isinstance(got, _Answered):
             return got
-        facts = replace(self._facts, status=got.status)
-        address = f"Check the address of {self._where}: it ends with the service's own path."
-        browse.refuse_status(got, facts, self._where, self._clock.time(), address)
+        facts = replace(self.facts, status=got.status)
+        address = f"Check the address of {self.where}: it ends with the service's own path."
+        browse.refuse_status(got, facts, self.where, self._clock.time(), address)
 
-    def _sent(self, shape: Shape, body: bytes, headers: Mapping[str, str]) -> _Answered | Answer:
+    def _sent(
+        self, shape: Shape, body: bytes, headers: Mapping[str, str], asked: Mapping[str, str]
+    ) -> _Answered | Answer:  # fmt: skip
         response = self._session.post(
             self.base_url, data=body, headers=headers, allow_redirects=False, stream=True,
-            timeout=(10.0, self._settings.timeout), verify=self._verify,
+            timeout=(10.0, self.settings.timeout), verify=self._verify,
         )  # fmt: skip
-        facts = replace(self._facts, status=response.status_code)
+        facts = replace(self.facts, status=response.status_code)
         try:
             part, charset = root_part(response.headers, facts)
-            reader = AnswerReader(shape, facts, self._where, self._settings.max_megabytes, charset)
+            reader = AnswerReader(shape, facts, self.where, self.settings.max_megabytes, charset, asked)
             if response.status_code != 200:
                 return _refused(response, reader, part)
-            return _Answered(response, reader, part, self._clock, self._where)
+            return _Answered(response, reader, part, self._clock, self.where)
         except BaseException:
             response.close()
             raise
@@ -331,13 +353,6 @@ def _told(warned: set[str]) -> list[str]:
     return [f"QXtend warned ({', '.join(sorted(warned))})"] if warned else []
 
 
-def no_rows(shape: Shape, names: Sequence[str], where: str, facts: Facts) -> FixFirst:
-    """QXtend answered well and no row was in it: a name that is not the site's, or a domain without customers."""
-    near = browse.nearest(shape.row, names)
-    hint = f"Nearest: {', '.join(near)}." if near else f"Its elements: {', '.join(names[:12]) or 'none'}."
-    return FixFirst(f"{where}: the answer holds no {shape.row!r}.", advice=f"Check row_element. {hint}", facts=facts)
-
-
 def connect(
     url: str, username: str, password: str, settings: QxtendSettings, *, session: requests.Session | None = None,
     clock: Clock | None = None, where: str = "the QAD connection",
@@ -353,10 +368,5 @@ def connect(
         folder = normalised_service_url(url, settings.allow_http, where).rpartition("/")[0]
         session.auth = QadAuth(Login(folder, username, password, mode="basic", where=where), session)
     else:
-        session.auth = _unsigned
+        session.auth = unsigned
     return QxtendClient(url, session, settings, username=username, password=password, clock=clock, where=where)
-
-
-def _unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """No HTTP authentication: also keeps `requests` from taking one out of a .netrc file."""
-    return request

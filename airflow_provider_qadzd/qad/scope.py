@@ -50,9 +50,10 @@ class Scope:
         scope = {"none": "", "shared_set": shared_set, "domain": domain}[self.of]
         if self.of != "none" and not scope:
             raise SetAside(f"no_{self.of}", f"A QAD row does not tell its {self.of.replace('_', ' ')}.")
-        if (domain, shared_set, fold(scope)) == (record.domain, record.shared_set, record.scope):
+        folded = scope and fold(scope)
+        if (domain, shared_set, folded) == (record.domain, record.shared_set, record.scope):
             return record
-        return replace(record, domain=domain, shared_set=shared_set, scope=fold(scope))
+        return replace(record, domain=domain, shared_set=shared_set, scope=folded)
 
 
 def domain_of(workspace: str) -> str:

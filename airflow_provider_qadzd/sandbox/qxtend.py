@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from .qad import PASSWORD, USER
+from .qad_store import day_of
 from .qxtend_rows import COMMON, ROWS, SERVICES, SITE, SOAP, element, text_of
 from .qxtend_wsdl import QXTEND_WSDL, SITE_WSDL
 from .web import Call, Handler, Refusal, Reply
@@ -134,10 +135,20 @@ def _customers(state: State, asked: Asked, domain: str, prefix: str) -> tuple[by
     if page.isdigit():
         start = (max(int(page), 1) - 1) * wanted
     cut = limit is not None and limit < wanted
-    keys = rows.keys[start : start + (limit if limit is not None and cut else wanted)]
-    if len(state.qad.domains) > 1:
-        keys = [key for key in rows.keys[start:] if state.qad.customers[key[1]].domain == domain][:wanted]
+    since, keys = asked.value("tt_changed_since"), rows.keys
+    if len(state.qad.domains) > 1 or since:
+        # A page number counts what is left; a key is a place among all.
+        keys = [key for key in keys[0 if page.isdigit() else start :] if _is_asked_for(state, key[1], domain, since)]
+        start = start if page.isdigit() else 0
+    keys = keys[start : start + (limit if limit is not None and cut else wanted)]
     return b"".join(rows.bytes_of(state.qad, name, prefix, code) for _, code in keys), cut
+
+
+def _is_asked_for(state: State, code: str, domain: str, since: str) -> bool:
+    """Whether a customer is of this domain, and it or one of its contacts was changed on that day or later."""
+    row, people = state.qad.customers[code], state.qxtend.contacts.get(code, ())
+    modified = max([row.modified, *(state.qad.contacts[number].modified for number in people)])
+    return row.domain == domain and day_of(modified)[:10] >= since
 
 
 def _understood(state: State, call: Call) -> Asked:

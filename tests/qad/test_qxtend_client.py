@@ -351,24 +351,46 @@ def test_a_column_that_rows_leave_out_when_blank_is_known_from_earlier_ones() ->
     assert [one.columns for one in found] == [{"customer.x": "1"}, {"customer.x": None}]
 
 
-def test_the_check_tells_what_is_read_and_what_is_not_there(opened: Opener) -> None:
-    """One line with both kinds, and the fields that this way of reading lacks."""
-    said = opened(profile="query_service").check()
-    assert "customers from querySourceApplication/Customer" in said
-    assert "contacts from querySourceApplication/Customer" in said
-    assert "(no " not in opened().check()
-
-
 def test_a_mistyped_row_element_is_named_with_its_nearest(opened: Opener) -> None:
     """An answer without such rows says which elements it has."""
     with pytest.raises(FixFirst, match=r"holds no 'custmer'.*row_element.*Nearest: customer"):
-        opened(row_element="custmer").check()
+        opened(row_element="custmer").columns()
 
 
 def test_a_mistyped_column_is_named_with_its_nearest(opened: Opener) -> None:
     """As for every column of QAD."""
     with pytest.raises(FixFirst, match=r"no column 'adNmae' \(name\).*adName"):
-        opened(customer_columns={"name": "adNmae"}).check()
+        next(opened(customer_columns={"name": "adNmae"}).customers())
+
+
+def test_a_delta_reads_what_was_changed(sandbox: Sandbox, opened: Opener) -> None:
+    """The day goes into the request; a customer counts as changed if one of its contacts was."""
+    sandbox.post_control("clock", {"advance": 3 * 86400})
+    sandbox.post_control("customers", {"code": "C0000203", "name": "Renamed"})
+    contact = next(one for one in everything(opened().contacts()) if one.customer == "C0000205")
+    sandbox.post_control("contacts", {"id": int(contact.contact_id), "title": "Dr"})
+    since = sandbox.get_control("clock")["iso"][:10]
+    read = opened().changed_customers(since)
+    assert read
+    assert [one.code for one in everything(read)] == ["C0000203", "C0000205"]
+    assert (read.complete, read.reason) == (True, "")
+    people = opened().changed_contacts(since)
+    assert people
+    assert {one.customer for one in everything(people)} == {"C0000203", "C0000205"}
+
+
+def test_a_delta_may_be_empty(opened: Opener) -> None:
+    """No row is no reason then: nothing was changed."""
+    read = opened(domains="DEMO1").changed_customers("2999-01-01")
+    assert read
+    assert (everything(read), read.complete) == ([], True)
+
+
+def test_without_a_day_in_the_request_there_are_no_deltas(opened: Opener) -> None:
+    """A service that is not told since when cannot leave anything out."""
+    assert opened(profile="query_service").changed_customers("2026-01-01") is None
+    assert opened(customer_columns={"modified": ""}).changed_customers("2026-01-01") is None
+    assert opened(WSA, **SITE).changed_contacts("2026-01-01") is None
 
 
 @pytest.mark.parametrize(
