@@ -342,6 +342,14 @@ def mirrored_ids(ledger: Ledger, account_id: int, kind: Kind, after: int, limit:
         return list(tx.execute(asked.order_by(m.zendesk_id).limit(limit)).scalars())
 
 
+def wanted_body(ledger: Ledger, flow: Flow, kind: Kind, key: str) -> Mapping[str, Any]:
+    """A record as it should be, empty if nothing is wanted of that key."""
+    w = wanted.c
+    asked = select(w.body).where(w.flow_id == flow.flow_id, w.kind == kind, w.record_key == key)
+    with ledger.reading() as tx:
+        return tx.execute(asked).scalar_one_or_none() or {}
+
+
 def external_ids(ledger: Ledger, flow: Flow, kind: Kind, keys: Sequence[str]) -> list[str]:
     """The external ids that these records are wanted with."""
     w = wanted.c

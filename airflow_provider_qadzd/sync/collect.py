@@ -17,7 +17,7 @@ from typing import Any, Literal
 from airflow_provider_qadzd.ledger import Ledger, absence, accounts
 from airflow_provider_qadzd.ledger.absence import LastReads
 from airflow_provider_qadzd.ledger.store import iso
-from airflow_provider_qadzd.qad.client import QadClient, Read
+from airflow_provider_qadzd.qad.reader import QadReader, Read
 from airflow_provider_qadzd.records import Contact, Customer, digest
 from airflow_provider_qadzd.sync.absence import PATIENCE, Patience, doubted, judge
 from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
@@ -55,7 +55,7 @@ class Collected:
 
 
 def collect(
-    ledger: Ledger, source_id: int, client: QadClient, run: str, mapping: FieldMapping = DEFAULT, *,
+    ledger: Ledger, source_id: int, client: QadReader, run: str, mapping: FieldMapping = DEFAULT, *,
     full: bool = False,
     brake: Brake = Brake(),  # noqa: B008 - frozen
     patience: Patience = PATIENCE,
@@ -89,7 +89,7 @@ def delta_since(last: LastReads, columns: str, now: float) -> str:
 
 
 def _collect(
-    ledger: Ledger, source_id: int, client: QadClient, kind: ReadKind, further: Mapping[str, str], run: str, full: bool,
+    ledger: Ledger, source_id: int, client: QadReader, kind: ReadKind, further: Mapping[str, str], run: str, full: bool,
     brake: Brake,
 ) -> Collected:  # fmt: skip
     columns = digest(sorted(further)) if further else ""
@@ -142,10 +142,10 @@ def _payloads(page: Iterable[Customer | Contact]) -> Iterator[tuple[str, dict[st
         payload = {name: getattr(record, name) for name in _NAMES[type(record)]}
         if isinstance(record, Contact):
             # The customers of a contact are kept apart, so that one person at two of them is one payload.
-            yield record.key, {**payload, "customer": "", "contact_id": record.key}
+            yield record.key, {**payload, "customer": "", "scope": "", "contact_id": record.key}
         else:
-            yield record.code, payload
+            yield record.key, payload
 
 
 def _pairs(page: Iterable[Customer | Contact]) -> list[tuple[str, str]]:
-    return [(record.key, record.customer) for record in page if isinstance(record, Contact)]
+    return [(record.key, record.customer_key) for record in page if isinstance(record, Contact)]
