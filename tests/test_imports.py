@@ -40,7 +40,7 @@ LAYERS = {
 """Each layer's modules, by the start of their names; the longest start counts."""
 
 _BELOW = {"words", "qad", "zendesk", "decisions", "mapping file", "doing", "memory"}
-_DIALECT = {"requests", "cryptography", "tenacity", "lxml", "defusedxml"}
+_DIALECT = {"requests", "cryptography", "msgspec", "tenacity", "lxml", "defusedxml"}
 MAY_IMPORT = {
     "package": set[str](),
     "words": {"words"},
@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "decisions": {"words", "decisions"},
     "mapping file": {"words", "decisions", "yaml"},
     "doing": _BELOW,
-    "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography"},
+    "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography", "msgspec"},
     "receiver": {*_BELOW, "starlette"},
     "edge": {
         *_BELOW, "package", "receiver", "edge", "airflow", "cryptography", "jinja2", "pendulum", "requests",

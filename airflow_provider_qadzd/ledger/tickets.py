@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 
+from airflow_provider_qadzd.ledger.bulk import among, insert_rows, replace_rows
 from airflow_provider_qadzd.ledger.schema import (
     account,
     audit_entry,
@@ -70,10 +71,8 @@ def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[Deli
 def told_of(tx: Connection, account_id: int, ticket_ids: Sequence[int]) -> set[int]:
     """Which of these tickets a delivery names that is still to be drained."""
     pending = (inbox.c.account_id == account_id, inbox.c.inbox_state == "pending")
-    told: set[int] = set()
-    for some in chunks(ticket_ids, _IDS):
-        told.update(tx.execute(select(inbox.c.ticket_id).where(*pending, inbox.c.ticket_id.in_(some))).scalars())
-    return told
+    asked = select(inbox.c.ticket_id).where(*pending, among(tx, inbox.c.ticket_id, ticket_ids))
+    return set(tx.execute(asked).scalars())
 
 
 def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: str, reason: str = "") -> None:
@@ -101,22 +100,16 @@ def _lock(tx: Connection, account_id: int) -> None:
 def known_tickets(tx: Connection, account_id: int, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
     """The stored rows of these tickets, by id, which nobody else changes until this transaction ends."""
     _lock(tx, account_id)
-    known: dict[int, Mapping[str, Any]] = {}
-    for some in chunks(ids, _IDS):
-        asked = select(ticket).where(ticket.c.account_id == account_id, ticket.c.ticket_id.in_(some))
-        known.update((row.ticket_id, row._asdict()) for row in tx.execute(asked))
-    return known
+    asked = select(ticket).where(ticket.c.account_id == account_id, among(tx, ticket.c.ticket_id, ids))
+    return {row.ticket_id: row._asdict() for row in tx.execute(asked)}
 
 
 def linked_owners(tx: Connection, account_id: int, kind: str, ids: set[int | None]) -> dict[int | None, Owner]:
     """Linked key by Zendesk id (for a user the contact's key stands where the customer's would)."""
-    owners: dict[int | None, Owner] = {}
-    for some in chunks(sorted(one for one in ids if one is not None), _IDS):
-        asked = select(link.c.zendesk_id, link.c.flow_id, link.c.record_key).where(
-            link.c.account_id == account_id, link.c.kind == kind, link.c.zendesk_id.in_(some)
-        )
-        owners.update((row.zendesk_id, Owner(row.flow_id, row.record_key)) for row in tx.execute(asked))
-    return owners
+    asked = select(link.c.zendesk_id, link.c.flow_id, link.c.record_key).where(
+        link.c.account_id == account_id, link.c.kind == kind, among(tx, link.c.zendesk_id, ids - {None})
+    )
+    return {row.zendesk_id: Owner(row.flow_id, row.record_key) for row in tx.execute(asked)}
 
 
 def customers_of(tx: Connection, requesters: Mapping[int | None, Owner]) -> dict[tuple[int, str], list[Owner]]:
@@ -124,12 +117,11 @@ def customers_of(tx: Connection, requesters: Mapping[int | None, Owner]) -> dict
     customers: dict[tuple[int, str], list[Owner]] = {}
     contacts = sorted({owner.customer for owner in requesters.values()})
     flows = sorted({owner.flow_id for owner in requesters.values()})
-    for some in chunks(contacts, _IDS):
-        asked = select(link.c.flow_id, link.c.record_key, link.c.other_key).where(
-            link.c.flow_id.in_(flows), link.c.kind == "membership", link.c.record_key.in_(some)
-        )
-        for row in tx.execute(asked.order_by(link.c.flow_id, link.c.record_key, link.c.other_key)):
-            customers.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
+    asked = select(link.c.flow_id, link.c.record_key, link.c.other_key).where(
+        link.c.flow_id.in_(flows), link.c.kind == "membership", among(tx, link.c.record_key, contacts)
+    )
+    for row in tx.execute(asked.order_by(link.c.flow_id, link.c.record_key, link.c.other_key)):
+        customers.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
     return customers
 
 
@@ -180,7 +172,7 @@ def _is_forgotten(marks: Marks, account_id: int, row: Mapping[str, Any]) -> bool
 
 def write_tickets(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace these tickets' rows."""
-    upsert(tx, ticket, ({"account_id": account_id, **row} for row in rows))
+    replace_rows(tx, ticket, [{"account_id": account_id, **row} for row in rows])
 
 
 def audit_moves(
@@ -188,7 +180,7 @@ def audit_moves(
     known: Mapping[int, Mapping[str, Any]],
 ) -> None:  # fmt: skip
     """Tell which tickets got, lost or changed their customer."""
-    entries = []
+    entries, now = [], ledger.now()
     for ticket_id, row in written.items():
         before = known.get(ticket_id, {}).get("customer_key")
         if row["customer_key"] != before:
@@ -197,11 +189,10 @@ def audit_moves(
                     "account_id": account_id, "flow_id": row["flow_id"], "kind": "ticket",
                     "record_key": str(ticket_id), "event": "matched" if row["customer_key"] else "unmatched",
                     "detail": {"before": before, "after": row["customer_key"], "reason": row["match_reason"]},
-                    "happened_at": ledger.now(),
+                    "happened_at": now,
                 }
             )  # fmt: skip
-    if entries:
-        tx.execute(insert(audit_entry), entries)
+    insert_rows(tx, audit_entry, entries)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -230,10 +221,10 @@ def add_events(tx: Connection, ledger: Ledger, account_id: int, events: Sequence
     ).scalar_one()
     now = ledger.now()
     first = last - len(events) + 1
-    tx.execute(
-        insert(ticket_event),
-        [{"account_id": account_id, "recorded_at": now, **event, "seq": first + n} for n, event in enumerate(events)],
-    )
+    numbered = [
+        {"account_id": account_id, "recorded_at": now, **event, "seq": first + n} for n, event in enumerate(events)
+    ]
+    insert_rows(tx, ticket_event, numbered)
 
 
 def store_history(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -250,7 +241,7 @@ def store_history(tx: Connection, account_id: int, rows: Iterable[Mapping[str, A
         for row in unique.values():
             if row["ticket_id"] in about or marks.has_zendesk_id(account_id, "user", row["updater_id"]):
                 row["children"] = []
-    upsert(tx, ticket_history, unique.values())
+    replace_rows(tx, ticket_history, list(unique.values()))
 
 
 # -- the sensor --------------------------------------------------------------------------------------------------------

@@ -124,23 +124,29 @@ def _fetch(client: ZendeskClient, ids: Sequence[int]) -> tuple[list[Mapping[str,
 # -- a ticket ----------------------------------------------------------------------------------------------------------
 
 
-def ticket_row(
-    sent: Mapping[str, Any], fetched_epoch: float, metric: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """A ticket as Zendesk sent it, as the ledger keeps it: never its description."""
+def ticket_row(sent: Mapping[str, Any], fetched_epoch: float, solved_at: str | None = None) -> dict[str, Any]:
+    """A ticket as Zendesk sent it, as the ledger keeps it: never its description.
+
+    `solved_at` is None where Zendesk was not asked for it: then what is known of it stays while it can be so.
+    """
     updated_at = sent.get("updated_at") or ""
     version = sent.get("generated_timestamp") or (epoch_of(updated_at) if updated_at else 0)
     status = str(sent.get("status") or "")
     return {
         "ticket_id": int(sent["id"]), "version_epoch": float(version), "fetched_epoch": fetched_epoch,
-        "status": status, "gone": status == _GONE_STATUS, "subject": sent.get("subject") or "",
+        "status": status, "gone": status == _GONE_STATUS, "subject": _text(sent.get("subject")),
         "priority": sent.get("priority") or "", "ticket_type": sent.get("type") or "",
-        "external_id": sent.get("external_id") or "", "requester_id": sent.get("requester_id"),
+        "external_id": _text(sent.get("external_id")), "requester_id": sent.get("requester_id"),
         "organization_id": sent.get("organization_id"), "assignee_id": sent.get("assignee_id"),
         "group_id": sent.get("group_id"), "created_at": sent.get("created_at") or "", "updated_at": updated_at,
-        "solved_at": (metric or {}).get("solved_at") or "", "tags": sent.get("tags") or [],
+        "solved_at": solved_at, "tags": sent.get("tags") or [],
         "custom_fields": sent.get("custom_fields") or [],
     }  # fmt: skip
+
+
+def _text(value: object) -> str:
+    """Free text as both databases take it: PostgreSQL refuses a NUL in one."""
+    return str(value).replace("\0", "") if value else ""
 
 
 def _gone_row(ticket_id: int, known: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
@@ -174,7 +180,10 @@ def store_tickets(tx: Transaction, ledger: Ledger, account_id: int, rows: Sequen
     }
     moved = frozenset(ticket_id for ticket_id, row in fresh.items() if _moved(row, known.get(ticket_id)))
     found = _matches(tx, account_id, list(fresh.values()))
-    written = {ticket_id: _matched(row, known.get(ticket_id), found[ticket_id]) for ticket_id, row in fresh.items()}
+    written = {
+        ticket_id: _solved(_matched(row, known.get(ticket_id), found[ticket_id]), known.get(ticket_id))
+        for ticket_id, row in fresh.items()
+    }
     tickets.write_tickets(tx, account_id, written.values())
     tickets.audit_moves(tx, ledger, account_id, written, known)
     return Stored(moved, known, {**known, **written})
@@ -198,6 +207,14 @@ def _matched(row: Mapping[str, Any], before: Mapping[str, Any] | None, found: Ma
     if before is not None and kept:
         return {**row, **{name: before[name] for name in _MATCH_COLUMNS}}
     return {**row, **_match_columns(found)}
+
+
+def _solved(row: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The row with when it was solved: as it says, else as was known of it, unless it is open again."""
+    if row["solved_at"] is None:
+        over = before is not None and row["status"] in ("solved", "closed", _GONE_STATUS)
+        row["solved_at"] = before["solved_at"] if before is not None and over else ""
+    return row
 
 
 _MATCH_COLUMNS = ("flow_id", "customer_key", "match_reason", "match_detail")
