@@ -26,7 +26,8 @@ LAYERS = {
     "doing": (
         "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
         "sync.estimate", "sync.review", "sync.showing", "sync.story", "sync.forget",
-        "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup", "sync.fields",
+        "sync.receive", "sync.export", "sync.ticket_files", "sync.onboard", "sync.doctor", "sync.doctor_setup",
+        "sync.fields",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     "zendesk": {"words", "zendesk", *_DIALECT},
     "decisions": {"words", "decisions"},
     "mapping file": {"words", "decisions", "yaml"},
-    "doing": _BELOW,
+    "doing": {*_BELOW, "msgspec"},
     "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography", "msgspec"},
     "receiver": {*_BELOW, "starlette"},
     "edge": {

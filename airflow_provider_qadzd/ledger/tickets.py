@@ -7,18 +7,17 @@ has seen number n has seen everything below it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, select, update
 
 from airflow_provider_qadzd.ledger.bulk import among, insert_rows, replace_rows
 from airflow_provider_qadzd.ledger.schema import (
     account,
     audit_entry,
     inbox,
-    link,
     sensor_stretch,
     ticket,
     ticket_event,
@@ -26,11 +25,11 @@ from airflow_provider_qadzd.ledger.schema import (
 )
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
 from airflow_provider_qadzd.ledger.tombstones import Marks, marks_in
-from airflow_provider_qadzd.records import Owner
 
 EventRow = Row[Any]
 DeliveryRow = Row[Any]
 _IDS = 500
+_PAGE = 1000
 
 
 # -- deliveries --------------------------------------------------------------------------------------------------------
@@ -89,7 +88,7 @@ def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: st
 # -- tickets -----------------------------------------------------------------------------------------------------------
 
 
-def _lock(tx: Connection, account_id: int) -> None:
+def lock(tx: Connection, account_id: int) -> None:
     """Whoever reads an account's tickets to replace them is alone until the transaction ends.
 
     SQLite has one writer anyhow; on PostgreSQL an older state could otherwise be written over a newer one.
@@ -99,45 +98,34 @@ def _lock(tx: Connection, account_id: int) -> None:
 
 def known_tickets(tx: Connection, account_id: int, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
     """The stored rows of these tickets, by id, which nobody else changes until this transaction ends."""
-    _lock(tx, account_id)
+    lock(tx, account_id)
     asked = select(ticket).where(ticket.c.account_id == account_id, among(tx, ticket.c.ticket_id, ids))
     return {row.ticket_id: row._asdict() for row in tx.execute(asked)}
 
 
-def linked_owners(tx: Connection, account_id: int, kind: str, ids: set[int | None]) -> dict[int | None, Owner]:
-    """Linked key by Zendesk id (for a user the contact's key stands where the customer's would)."""
-    asked = select(link.c.zendesk_id, link.c.flow_id, link.c.record_key).where(
-        link.c.account_id == account_id, link.c.kind == kind, among(tx, link.c.zendesk_id, ids - {None})
+COLUMNS = {
+    "ticket_id": "id", "version_epoch": "seconds", "status": "text", "gone": "flag", "subject": "text",
+    "priority": "text", "ticket_type": "text", "external_id": "text", "requester_id": "id", "organization_id": "id",
+    "assignee_id": "id", "group_id": "id", "created_at": "text", "updated_at": "text", "solved_at": "text",
+    "tags": "texts", "custom_fields": "json", "flow_id": "id", "customer_key": "text", "match_reason": "text",
+    "match_detail": "text",
+}  # fmt: skip
+"""What is told of a ticket outside the ledger, and of which kind each column is."""
+
+
+def changed_between(ledger: Ledger, account_id: int, starts: float, ends: float) -> Iterator[list[dict[str, Any]]]:
+    """The tickets whose latest known change lies in [starts, ends) (Unix seconds), in pages, by their ids."""
+    c, after = ticket.c, -1
+    asked = select(*(c[name] for name in COLUMNS)).where(
+        c.account_id == account_id, c.version_epoch >= starts, c.version_epoch < ends
     )
-    return {row.zendesk_id: Owner(row.flow_id, row.record_key) for row in tx.execute(asked)}
-
-
-def customers_of(tx: Connection, requesters: Mapping[int | None, Owner]) -> dict[tuple[int, str], list[Owner]]:
-    """The customers that each linked contact belongs to, by flow and contact key."""
-    customers: dict[tuple[int, str], list[Owner]] = {}
-    contacts = sorted({owner.customer for owner in requesters.values()})
-    flows = sorted({owner.flow_id for owner in requesters.values()})
-    asked = select(link.c.flow_id, link.c.record_key, link.c.other_key).where(
-        link.c.flow_id.in_(flows), link.c.kind == "membership", among(tx, link.c.record_key, contacts)
-    )
-    for row in tx.execute(asked.order_by(link.c.flow_id, link.c.record_key, link.c.other_key)):
-        customers.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
-    return customers
-
-
-def tickets_to_match(tx: Connection, account_id: int, after: int) -> dict[int, Mapping[str, Any]]:
-    """The next tickets whose customer may move: open ones, and closed ones that have none yet. Held as above."""
-    _lock(tx, account_id)
-    page = tx.execute(
-        select(ticket)
-        .where(
-            ticket.c.account_id == account_id, ticket.c.ticket_id > after, ticket.c.gone.is_(False),
-            or_(ticket.c.customer_key.is_(None), ticket.c.status != "closed"),
-        )
-        .order_by(ticket.c.ticket_id)
-        .limit(_IDS)
-    )  # fmt: skip
-    return {row.ticket_id: row._asdict() for row in page}
+    while True:
+        with ledger.reading() as tx:
+            page = tx.execute(asked.where(c.ticket_id > after).order_by(c.ticket_id).limit(_PAGE)).all()
+        if not page:
+            return
+        yield [row._asdict() for row in page]
+        after = page[-1].ticket_id
 
 
 REDACTED: Mapping[str, Any] = {"subject": "", "external_id": "", "tags": [], "custom_fields": []}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_qadzd.ledger import Ledger, Transaction, changes, exports, tickets
+from airflow_provider_qadzd.ledger import Ledger, Transaction, changes, exports, matching, tickets
 from airflow_provider_qadzd.ledger.store import epoch_of
 from airflow_provider_qadzd.sync.match import Match, match
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
@@ -20,6 +20,7 @@ from airflow_provider_qadzd.zendesk.wire import NotFound
 
 _FETCH = 100
 _MOST_BATCHES = 1000
+_PAGE = 5000
 _GONE_STATUS = "deleted"
 _MATCHED = "matched"
 
@@ -205,7 +206,7 @@ def _matched(row: Mapping[str, Any], before: Mapping[str, Any] | None, found: Ma
     """The row with its customer. A closed ticket keeps the customer it has."""
     kept = before is not None and before["customer_key"] is not None and row["status"] in ("closed", "deleted")
     if before is not None and kept:
-        return {**row, **{name: before[name] for name in _MATCH_COLUMNS}}
+        return {**row, **{name: before[name] for name in matching.MATCH_COLUMNS}}
     return {**row, **_match_columns(found)}
 
 
@@ -215,9 +216,6 @@ def _solved(row: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, 
         over = before is not None and row["status"] in ("solved", "closed", _GONE_STATUS)
         row["solved_at"] = before["solved_at"] if before is not None and over else ""
     return row
-
-
-_MATCH_COLUMNS = ("flow_id", "customer_key", "match_reason", "match_detail")
 
 
 def _match_columns(found: Match) -> dict[str, Any]:
@@ -230,9 +228,9 @@ def _match_columns(found: Match) -> dict[str, Any]:
 
 def _matches(tx: Transaction, account_id: int, rows: Sequence[Mapping[str, Any]]) -> dict[int, Match]:
     """The customer of each ticket row by what is linked now."""
-    organizations = tickets.linked_owners(tx, account_id, "organization", {row["organization_id"] for row in rows})
-    requesters = tickets.linked_owners(tx, account_id, "user", {row["requester_id"] for row in rows})
-    customers = tickets.customers_of(tx, requesters)
+    organizations = matching.linked_owners(tx, account_id, "organization", {row["organization_id"] for row in rows})
+    requesters = matching.linked_owners(tx, account_id, "user", {row["requester_id"] for row in rows})
+    customers = matching.customers_of(tx, requesters)
     found = {}
     for row in rows:
         requester = requesters.get(row["requester_id"])
@@ -258,19 +256,13 @@ def match_again(ledger: Ledger, account_id: int) -> int:
     moved, after = 0, -1
     while True:
         with ledger.writing() as tx:
-            rows = tickets.tickets_to_match(tx, account_id, after)
-            if not rows:
+            before, now = matching.moved_matches(tx, account_id, after, _PAGE)
+            if not now:
                 exports.move(tx, ledger, account_id, _MATCHED, str(newest))
                 return moved
-            after = max(rows)
-            found = _matches(tx, account_id, list(rows.values()))
-            changed = {
-                ticket_id: {**row, **_match_columns(found[ticket_id])}
-                for ticket_id, row in rows.items()
-                if any(row[name] != value for name, value in _match_columns(found[ticket_id]).items())
-            }
-            tickets.write_tickets(tx, account_id, changed.values())
-            tickets.audit_moves(tx, ledger, account_id, changed, rows)
-            newly = [row for row in changed.values() if row["customer_key"] != rows[row["ticket_id"]]["customer_key"]]
+            after = max(now)
+            tickets.write_tickets(tx, account_id, now.values())
+            tickets.audit_moves(tx, ledger, account_id, now, before)
+            newly = [row for row in now.values() if row["customer_key"] != before[row["ticket_id"]]["customer_key"]]
             tickets.add_events(tx, ledger, account_id, [tickets.event_of(row, "matched", "link") for row in newly])
             moved += len(newly)

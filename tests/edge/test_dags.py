@@ -123,6 +123,26 @@ def test_live_export_and_history_meet_in_the_ledger(
     assert there <= stored
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_window_is_also_a_file(
+    dags: dict[str, DAG], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """With `[qadzd] history_files` each window is one file there, which a run of the same window replaces."""
+    monkeypatch.setenv("AIRFLOW__QADZD__HISTORY_FILES", f"file://{tmp_path}/export")
+    monkeypatch.setenv("AIRFLOW__QADZD__HISTORY_FORMAT", form)
+    today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    first = returned(run(dags["qadzd_ticket_history"], logical_date=today), "export")
+    (written,) = [path for path in (tmp_path / "export").rglob("*") if path.is_file()]
+    assert first["file"].endswith(str(written))
+    assert written.suffix == f".{form}"
+    before = written.read_bytes()
+    written.write_bytes(b"older")
+    again = dags["qadzd_ticket_history"]
+    run(again, logical_date=today + timedelta(seconds=1))
+    assert [path for path in (tmp_path / "export").rglob("*") if path.is_file()] == [written]
+    assert written.read_bytes() == before
+
+
 def test_a_ticket_event_is_drained(dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection) -> None:
     """What a delivery announced is fetched, matched and numbered for the sensor, and its body is forgotten."""
     run(dags["qadzd_onboard"])
