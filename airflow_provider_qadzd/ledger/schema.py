@@ -24,7 +24,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    column,
     literal_column,
+    table,
     text,
 )
 
@@ -428,6 +430,13 @@ tombstone = _table(
     _part("mark"),
     _required("forgotten_at", String),
 )
+
+
+customer_tickets = table(
+    "qadzd_customer_tickets",
+    *(column(name) for name in ("flow_name", "customer_key", "open_tickets", "solved_tickets", "last_activity_at")),
+)
+"""A view, made by the migration: each customer's tickets in numbers, to be joined with other data by its key."""
 
 
 def is_open(item: FromClause) -> ColumnElement[bool]:

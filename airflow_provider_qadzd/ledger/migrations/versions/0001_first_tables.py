@@ -637,3 +637,16 @@ def upgrade() -> None:
         ["flow_id", "kind", "name_folded", "record_key"],
         unique=False,
     )
+    # New, open, pending and on hold are open; solved and closed are solved; deleted ones count for nothing.
+    op.execute(
+        """
+        CREATE VIEW qadzd_customer_tickets AS
+        SELECT flow.flow_name, ticket.customer_key,
+               count(*) FILTER (WHERE ticket.status NOT IN ('solved', 'closed')) AS open_tickets,
+               count(*) FILTER (WHERE ticket.status IN ('solved', 'closed')) AS solved_tickets,
+               max(ticket.updated_at) AS last_activity_at
+        FROM qadzd_ticket AS ticket JOIN qadzd_flow AS flow ON flow.flow_id = ticket.flow_id
+        WHERE ticket.customer_key IS NOT NULL AND NOT ticket.gone
+        GROUP BY flow.flow_name, ticket.customer_key
+        """
+    )
