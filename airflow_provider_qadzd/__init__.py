@@ -12,7 +12,7 @@ Words (import only the standard library):
 
 Dialects (the systems; no ledger, no Airflow):
     qad/        browse (what QAD says), auth, client
-    zendesk/    connection, wire (what Zendesk says), oauth, tokens, pace, webhook (verify), client and its
+    zendesk/    connection, wire (what Zendesk says), exported, oauth, tokens, pace, webhook (verify), client and its
                 resources, probe
 
 Decisions (pure):
@@ -24,12 +24,14 @@ Decisions (pure):
 Doing (the only modules that touch a system and the ledger):
     sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs)
     sync/estimate, sync/review, sync/showing: what a plan costs, whether it still stands, how it is told
-    sync/receive, sync/export, sync/onboard, sync/doctor, sync/story (told to people), sync/forget
+    sync/receive, sync/export, sync/ticket_files, sync/ticket_organizations
+    sync/onboard, sync/doctor, sync/story (told to people), sync/forget
 
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
-                plans, applying, tickets, exports, vault (secrets), consents, budget, health, stories, causes, replays,
-                forgetting, tombstones, retention, migrations
+                plans, applying, tickets, matching, support, ticket_organizations, exports, bulk (whole pages at once),
+                vault (secrets), consents, budget, health, stories, causes, replays, forgetting, tombstones, retention,
+                migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_plan cli_records

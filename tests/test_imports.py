@@ -26,8 +26,8 @@ LAYERS = {
     "doing": (
         "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
         "sync.estimate", "sync.review", "sync.showing", "sync.story", "sync.forget",
-        "sync.receive", "sync.export", "sync.ticket_files", "sync.onboard", "sync.doctor", "sync.doctor_setup",
-        "sync.fields",
+        "sync.receive", "sync.export", "sync.ticket_files", "sync.ticket_organizations", "sync.onboard", "sync.doctor",
+        "sync.doctor_setup", "sync.fields",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),

@@ -72,6 +72,7 @@ account = _table(
     Column("zendesk_id", BigInteger),
     _required("slug", Key),
     _required("event_seq", BigInteger, server_default=text("0")),
+    _required("set_ticket_organization", Boolean, server_default=text("false")),
     Column("webhook_id", String),
     Column("onboarded_at", String),
     _required("first_seen_at", String),
@@ -353,6 +354,22 @@ ticket_history = _table(
     Column("updater_id", BigInteger),
     _required("children", JSON),
     Index(None, "account_id", "ticket_id"),
+)
+
+ticket_organization = _table(
+    "ticket_organization",
+    "The setting of a ticket's missing organization in Zendesk: planned, sent (its job once known), done.",
+    _part("account_id", Id),
+    _part("ticket_id", BigInteger),
+    _required("flow_id", Id),
+    _required("organization_id", BigInteger),
+    _required("intent_state", Key),
+    _required("job_id", String, server_default=""),
+    _required("outcome", String, server_default=""),
+    _required("attempts", Integer, server_default=text("0")),
+    Column("sent_epoch", Double),
+    _required("run", String, server_default=""),
+    Index("qadzd_ticket_organization_open", "account_id", **_where("intent_state='sent'")),
 )
 
 export_cursor = _table(

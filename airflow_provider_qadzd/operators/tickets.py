@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +14,14 @@ import pendulum
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_qadzd import config
-from airflow_provider_qadzd.operators.flow import FlowOperator
+from airflow_provider_qadzd.ledger import ticket_organizations
+from airflow_provider_qadzd.operators.flow import FlowOperator, run_name
+from airflow_provider_qadzd.sync.apply import Done
 from airflow_provider_qadzd.sync.export import Exported, Run, export_live, export_window
 from airflow_provider_qadzd.sync.receive import Drained, drain
 from airflow_provider_qadzd.sync.ticket_files import checked_format, file_name, write_window
+from airflow_provider_qadzd.sync.ticket_organizations import TicketOrganizations, that_would_fire
+from airflow_provider_qadzd.triggers.zendesk_jobs import JobsEnd
 
 
 class ZendeskDrainOperator(FlowOperator):
@@ -49,6 +55,42 @@ class ZendeskExportTicketsOperator(FlowOperator):
             done.tickets, done.history, done.pages, done.repaired,
         )  # fmt: skip
         return asdict(done)
+
+
+class ZendeskTicketOrganizationsOperator(FlowOperator):
+    """Give open tickets without an organization that of their customer, where it was allowed at onboarding.
+
+    Returns outcomes and the jobs that Zendesk took. Waits for a job in place for a while, then defers. Before the first
+    one it names the account's triggers that may fire.
+    """
+
+    def execute(
+        self, context: Mapping[str, Any], event: Any = None, so_far: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        flow = self.opened()
+        account_id, client = flow.zendesk.account.account_id, flow.zendesk.client
+        if not ticket_organizations.allowed(flow.ledger, account_id):
+            self.log.info("Organizations are not set on tickets of this account; qadzd_onboard asks whether to.")
+            return {}
+        done = dict(so_far or {"organizations": {}, "zendesk_writes": 0})
+        acting = TicketOrganizations(
+            flow.ledger, account_id, client, run_name(context), done["zendesk_writes"], Counter(done["organizations"])
+        )
+        patience = time.monotonic() + config.number("wait_in_place_seconds")
+        with self.deferring(done):
+            if so_far is None and ticket_organizations.missing(flow.ledger, account_id, -1, 1):
+                titles = that_would_fire(client.triggers.list())
+                self.log.warning("Setting organizations may fire these triggers: %s.", ", ".join(titles) or "none")
+            while not isinstance(state := acting.step(), Done):
+                done.update(acting.report())
+                wait = max(0.0, state.until - time.time())
+                if time.monotonic() + wait > patience:
+                    self.log.info("%s jobs run in Zendesk; this task gives its slot back.", len(state.jobs))
+                    jobs_end = JobsEnd(flow.settings.zendesk, state.jobs)
+                    self.defer(trigger=jobs_end, method_name="execute", kwargs={"so_far": done})
+                time.sleep(wait)
+        self.log.info("Missing organizations of tickets: %s.", state.report["organizations"] or "none")
+        return state.report
 
 
 class ZendeskTicketHistoryOperator(FlowOperator):

@@ -254,6 +254,10 @@ class Tickets(_Group):
         """The ticket after the change, which may fire the account's triggers."""
         return self._write("PUT", f"/tickets/{ticket_id}", "ticket", wire.nest(ticket))
 
+    def update_many(self, tickets: Iterable[Flat]) -> JobStatus:
+        """A job for up to 100, which may fire the account's triggers for each."""
+        return self._job("PUT", "/tickets/update_many", "tickets", map(wire.nest, tickets))
+
 
 class Webhooks(_Group):
     """https://developer.zendesk.com/api-reference/webhooks/webhooks-api/webhooks/"""

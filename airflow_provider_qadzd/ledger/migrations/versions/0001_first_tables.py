@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("zendesk_id", sa.BigInteger(), nullable=True),
         sa.Column("slug", sa.String().with_variant(sa.String(collation="C"), "postgresql"), nullable=False),
         sa.Column("event_seq", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("set_ticket_organization", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("webhook_id", sa.String(), nullable=True),
         sa.Column("onboarded_at", sa.String(), nullable=True),
         sa.Column("first_seen_at", sa.String(), nullable=False),
@@ -571,6 +572,31 @@ def upgrade() -> None:
         "qadzd_ticket_history",
         ["account_id", "ticket_id"],
         unique=False,
+    )
+    op.create_table(
+        "qadzd_ticket_organization",
+        sa.Column(
+            "account_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("ticket_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("flow_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("organization_id", sa.BigInteger(), nullable=False),
+        sa.Column("intent_state", sa.String().with_variant(sa.String(collation="C"), "postgresql"), nullable=False),
+        sa.Column("job_id", sa.String(), server_default="", nullable=False),
+        sa.Column("outcome", sa.String(), server_default="", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("sent_epoch", sa.Double(), nullable=True),
+        sa.Column("run", sa.String(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "ticket_id", name=op.f("pk_qadzd_ticket_organization")),
+        comment="The setting of a ticket's missing organization in Zendesk: planned, sent (its job once known), done.",
+    )
+    op.create_index(
+        "qadzd_ticket_organization_open",
+        "qadzd_ticket_organization",
+        ["account_id"],
+        unique=False,
+        sqlite_where=sa.text("intent_state='sent'"),
+        postgresql_where=sa.text("intent_state='sent'"),
     )
     op.create_table(
         "qadzd_tombstone",
