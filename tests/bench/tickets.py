@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +78,9 @@ def _alone(reader: Callable[..., float], *given: Any) -> tuple[float, float]:
 
 def _with_peak(reader: Callable[..., float], *given: Any) -> tuple[float, float]:
     found = reader(*given)
-    return found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not `ru_maxrss`: a process begins with that of the one which started it, also after exec (seen on Linux).
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return found, int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------
