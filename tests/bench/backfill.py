@@ -10,6 +10,7 @@ Zendesk's limit of exports is raised, so that the time is Airflow's; with `--exp
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import signal
 import statistics
@@ -74,7 +75,8 @@ def run(stack: ExitStack, folder: Path, given: argparse.Namespace) -> int:
     place = Place(folder, folder_of_dags(), api, worker_log, trigger_log)
     settings = {
         **connections(sandbox.url), **schedules(place.url), "QADZD_LEDGER_URL": urls["ledger"],
-        "AIRFLOW__QADZD__HISTORY_SCHEDULE": given.history_schedule, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": urls["airflow"],
+        "AIRFLOW__QADZD__HISTORY_SCHEDULE": given.history_schedule,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": urls["airflow"],
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": urls["airflow"],
     }  # fmt: skip
     airflow = Airflow(place, airflow_environment(place, settings), progress)
@@ -134,11 +136,9 @@ class Backfill:
         due = datetime.now(timezone.utc) + timedelta(seconds=150)
 
         def caught_up() -> tuple[bool | None, str]:
-            runs = self.runs.newest(LIVE, 3)
-            late = [
-                row for row in runs if row["state"] == "success" and datetime.fromisoformat(row["start_date"]) > due
-            ]
-            return bool(late) or None, f"the next live run after {due:%H:%M:%S}"
+            over = [row for row in self.runs.newest(LIVE, 3) if row["state"] == "success"]
+            late = any(_moment(row["start_date"]) > due for row in over)
+            return late or None, f"the next live run after {due:%H:%M:%S}"
 
         self.progress.until("the live runs to catch up", caught_up, 600, pause=5)
 
@@ -153,40 +153,36 @@ class Backfill:
         after = self._windows()
         moved = [bounds for bounds in after if after[bounds] != before.get(bounds)]
         self._expect("windows exported again after clearing one", len(moved), 1)
-        starts = datetime.fromisoformat(again["data_interval_start"]).isoformat(timespec="milliseconds")
+        starts = _moment(again["data_interval_start"]).isoformat(timespec="milliseconds")
         self._expect("the window that was", moved[0][0], starts.replace("+00:00", "Z"))
 
     def report(self, changed: int) -> int:
         """Print states and times, and compare; 0 if nothing is wrong."""
         past, live = self._all(HISTORY, "backfill"), self._all(LIVE, "scheduled")
         took = [_seconds(row) for row in past if row["end_date"]]
-        beside = [row for row in live if datetime.fromisoformat(row["start_date"]).timestamp() >= self.began]
-        lived = [_seconds(row) for row in beside if row["end_date"]]
-        starts = sorted(datetime.fromisoformat(row["start_date"]).timestamp() for row in beside)
-        gap = max((late - early for early, late in zip(starts, starts[1:], strict=False)), default=0.0)
-        print(
-            f"\nbackfill   {_states(past)} in {self.seconds:.0f} s; a run takes {statistics.median(took):.1f} s (median)"
-        )
-        print(
-            f"live       {_states(beside)} meanwhile; a run takes {statistics.median(lived):.1f} s, longest gap {gap:.0f} s"
-        )
+        began = [row for row in live if row["start_date"] and _moment(row["start_date"]).timestamp() >= self.began]
+        lived = [_seconds(row) for row in began if row["end_date"]]
+        starts = sorted(_moment(row["start_date"]).timestamp() for row in began)
+        gap = max((late - early for early, late in itertools.pairwise(starts)), default=0.0)
+        median = statistics.median
+        print(f"\nbackfill   {_states(past)} in {self.seconds:.0f} s; a run takes {median(took):.1f} s (median)")
+        print(f"live       {_states(began)} meanwhile; a run takes {median(lived):.1f} s, longest gap {gap:.0f} s")
         windows = self._windows()
         print(f"windows    {len(windows)}, {sum(count for _, count, _ in windows.values())} tickets in them")
         print(f"changes    {changed} tickets changed meanwhile, each now as it is in the sandbox\n")
         self._expect("states of the backfill's runs", set(_states_of(past)), {"success"})
-        self._expect("states of live runs", set(_states_of(beside)) - {"running", "queued"}, {"success"})
+        self._expect("states of live runs", set(_states_of(began)) - {"running", "queued"}, {"success"})
         self._expect("states of windows", {state for state, _, _ in windows.values()}, {"complete"})
         there = {row["id"]: (row["status"], row["updated_at"]) for row in self.sandbox.get("state")["tickets"]}
         with self.ledger.reading() as tx:
             rows = tx.execute(select(ticket.c.ticket_id, ticket.c.status, ticket.c.updated_at))
             here = {row.ticket_id: (row.status, row.updated_at) for row in rows}
-            untold = tx.execute(select(ticket_event.c.ticket_id).where(ticket_event.c.found_by == "export")).all()
-        old = {
-            one for one, (_, at) in there.items() if datetime.fromisoformat(at.replace("Z", "+00:00")) < _first(windows)
-        }
+            told = tx.execute(select(ticket_event.c.ticket_id).where(ticket_event.c.found_by == "export")).all()
+        first = _moment(min(windows)[0])
+        old = {one for one, (_, at) in there.items() if _moment(at) < first}
         self._expect("tickets that differ", {one for one in there if there[one] != here.get(one)} - old, set())
         print(
-            f"{len(here)} tickets in the ledger, {len(untold)} events by live runs, {len(old)} from before the first window"
+            f"{len(here)} tickets in the ledger, {len(told)} events by live runs; {len(old)} changed before all windows"
         )
         print("Everything is as it should be." if not self.wrong else "\n".join(self.wrong))
         return 1 if self.wrong else 0
@@ -221,12 +217,12 @@ class Backfill:
             self.wrong.append(f"{what}: {found}, not {wanted}")
 
 
-def _first(windows: dict[tuple[str, str], Any]) -> datetime:
-    return datetime.fromisoformat(min(windows)[0].replace("Z", "+00:00"))
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _seconds(run: dict[str, Any]) -> float:
-    return (datetime.fromisoformat(run["end_date"]) - datetime.fromisoformat(run["start_date"])).total_seconds()
+    return (_moment(run["end_date"]) - _moment(run["start_date"])).total_seconds()
 
 
 def _states_of(runs: list[dict[str, Any]]) -> Counter[str]:
