@@ -66,15 +66,16 @@ source = _table(
 
 account = _table(
     "account",
-    "One Zendesk account. `slug` is its part of the webhook path; `event_seq` numbers its ticket events.",
+    "One Zendesk account. `slug`: its part of the webhook path; `event_seq` numbers its ticket events; "
+    "`set_ticket_organization`: whether onboarding was told to set it where a ticket lacks it.",
     Column("account_id", Id, primary_key=True),
     _required("base_url", Key),
     Column("zendesk_id", BigInteger),
     _required("slug", Key),
     _required("event_seq", BigInteger, server_default=text("0")),
-    _required("set_ticket_organization", Boolean, server_default=text("false")),
     Column("webhook_id", String),
     Column("onboarded_at", String),
+    _required("set_ticket_organization", Boolean, server_default=text("false")),
     _required("first_seen_at", String),
     Index(None, "base_url", unique=True),
     Index(None, "slug", unique=True),

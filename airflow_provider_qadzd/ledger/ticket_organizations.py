@@ -1,4 +1,4 @@
-"""Tickets whose organization is missing in Zendesk: whether it may be set, which they are, and what became of each.
+"""Tickets whose organization is missing in Zendesk: which they are, and what became of each.
 
 A ticket has one row here from the intent to set its organization on. Once that is done it stays: somebody who takes the
 organization away again by hand is not contradicted.
@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import and_, or_, select, update
 
 from airflow_provider_qadzd.ledger.bulk import among, insert_rows, replace_rows
-from airflow_provider_qadzd.ledger.schema import account, audit_entry, link, ticket
+from airflow_provider_qadzd.ledger.schema import audit_entry, link, ticket
 from airflow_provider_qadzd.ledger.schema import ticket_organization as intent
 from airflow_provider_qadzd.ledger.store import Ledger
 
@@ -27,19 +27,6 @@ OPEN = ("new", "open", "pending", "hold")
 """The states of tickets on which an organization is set: the rest is over, and closed ones cannot be changed."""
 
 MOST_ATTEMPTS = 3
-
-
-def allowed(ledger: Ledger, account_id: int) -> bool:
-    """Whether this account's tickets may be given their missing organization: asked at onboarding, else no."""
-    with ledger.reading() as tx:
-        asked = select(account.c.set_ticket_organization).where(account.c.account_id == account_id)
-        return bool(tx.execute(asked).scalar_one())
-
-
-def allow(ledger: Ledger, account_id: int, *, yes: bool) -> None:
-    """Remember the answer."""
-    with ledger.writing() as tx:
-        tx.execute(update(account).where(account.c.account_id == account_id).values(set_ticket_organization=yes))
 
 
 def missing(ledger: Ledger, account_id: int, after: int, limit: int) -> Sequence[Missing]:

@@ -60,8 +60,8 @@ class ZendeskExportTicketsOperator(FlowOperator):
 class ZendeskTicketOrganizationsOperator(FlowOperator):
     """Give open tickets without an organization that of their customer, where it was allowed at onboarding.
 
-    Returns outcomes and the jobs that Zendesk took. Waits for a job in place for a while, then defers. Before the first
-    one it names the account's triggers that may fire.
+    Returns outcomes, the jobs that Zendesk took, and the account's triggers that they may have fired; these are in the
+    log before the first job is sent. Waits for a job in place for a while, then defers.
     """
 
     def execute(
@@ -69,18 +69,19 @@ class ZendeskTicketOrganizationsOperator(FlowOperator):
     ) -> dict[str, Any]:
         flow = self.opened()
         account_id, client = flow.zendesk.account.account_id, flow.zendesk.client
-        if not ticket_organizations.allowed(flow.ledger, account_id):
+        if not flow.zendesk.account.set_ticket_organization:
             self.log.info("Organizations are not set on tickets of this account; qadzd_onboard asks whether to.")
             return {}
-        done = dict(so_far or {"organizations": {}, "zendesk_writes": 0})
+        done: dict[str, Any] = {"organizations": {}, "zendesk_writes": 0, "triggers": [], **(so_far or {})}
         acting = TicketOrganizations(
             flow.ledger, account_id, client, run_name(context), done["zendesk_writes"], Counter(done["organizations"])
         )
         patience = time.monotonic() + config.number("wait_in_place_seconds")
         with self.deferring(done):
             if so_far is None and ticket_organizations.missing(flow.ledger, account_id, -1, 1):
-                titles = that_would_fire(client.triggers.list())
-                self.log.warning("Setting organizations may fire these triggers: %s.", ", ".join(titles) or "none")
+                done["triggers"] = that_would_fire(client.triggers.list())
+                told = ", ".join(done["triggers"]) or "none"
+                self.log.warning("Setting organizations may fire these triggers: %s.", told)
             while not isinstance(state := acting.step(), Done):
                 done.update(acting.report())
                 wait = max(0.0, state.until - time.time())
@@ -90,7 +91,7 @@ class ZendeskTicketOrganizationsOperator(FlowOperator):
                     self.defer(trigger=jobs_end, method_name="execute", kwargs={"so_far": done})
                 time.sleep(wait)
         self.log.info("Missing organizations of tickets: %s.", state.report["organizations"] or "none")
-        return state.report
+        return {**done, **state.report}
 
 
 class ZendeskTicketHistoryOperator(FlowOperator):

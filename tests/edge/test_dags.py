@@ -143,6 +143,30 @@ def test_a_window_is_also_a_file(
     assert written.read_bytes() == before
 
 
+def test_missing_organizations_are_set_where_it_is_allowed(
+    dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection
+) -> None:
+    """The export's second task writes nothing until it is allowed; then it names the triggers, and sets them."""
+    trigger = {"title": "Any update", "conditions": {"all": [{"field": "update_type", "value": "Change"}]}}
+    client = ZendeskHook().client
+    client.triggers.create({**trigger, "actions": [{"field": "priority", "value": "high"}]})
+    run(dags["qadzd_onboard"])
+    run(dags["qadzd_sync_accounts"])
+    export = dags["qadzd_export_tickets"]
+    assert returned(run(export), "organizations") == {}
+    ledger_file.execute("UPDATE qadzd_account SET set_ticket_organization = true")
+    ledger_file.commit()
+    homeless = (
+        "SELECT count(*) FROM qadzd_ticket WHERE organization_id IS NULL AND match_reason = 'requester'"
+        " AND status IN ('new', 'open', 'pending', 'hold')"
+    )
+    (count,) = ledger_file.execute(homeless).fetchone()
+    done = returned(run(export), "organizations")
+    assert done == {"organizations": {"set": count}, "zendesk_writes": 1, "triggers": ["Any update"]}
+    assert count > 0
+    assert returned(run(export), "organizations") == {"organizations": {}, "zendesk_writes": 0, "triggers": []}
+
+
 def test_a_ticket_event_is_drained(dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection) -> None:
     """What a delivery announced is fetched, matched and numbered for the sensor, and its body is forgotten."""
     run(dags["qadzd_onboard"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
+from airflow_provider_qadzd.ledger import identity
 from airflow_provider_qadzd.ledger import ticket_organizations as memory
 from airflow_provider_qadzd.sync.apply import Done
 from airflow_provider_qadzd.sync.ticket_organizations import TicketOrganizations, outcome_of, that_would_fire
@@ -132,10 +133,9 @@ def test_without_the_right_scope_nothing_is_left_open(synced: World) -> None:
 
 def test_it_is_off_until_somebody_allows_it(synced: World) -> None:
     """The account's setting is no until it is set, and is kept."""
-    account_id = synced.account.account_id
-    assert memory.allowed(synced.ledger, account_id) is False
-    memory.allow(synced.ledger, account_id, yes=True)
-    assert memory.allowed(synced.ledger, account_id) is True
+    assert synced.account.set_ticket_organization is False
+    identity.note_ticket_organization(synced.ledger, synced.account.account_id, True)
+    assert identity.account_at(synced.ledger, synced.sandbox.url).set_ticket_organization is True
 
 
 def a_trigger(title: str, *conditions: tuple[str, str, str], active: bool = True) -> dict[str, Any]:

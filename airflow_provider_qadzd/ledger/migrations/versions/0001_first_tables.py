@@ -19,12 +19,13 @@ def upgrade() -> None:
         sa.Column("zendesk_id", sa.BigInteger(), nullable=True),
         sa.Column("slug", sa.String().with_variant(sa.String(collation="C"), "postgresql"), nullable=False),
         sa.Column("event_seq", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("set_ticket_organization", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("webhook_id", sa.String(), nullable=True),
         sa.Column("onboarded_at", sa.String(), nullable=True),
+        sa.Column("set_ticket_organization", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("first_seen_at", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_qadzd_account")),
-        comment="One Zendesk account. `slug` is its part of the webhook path; `event_seq` numbers its ticket events.",
+        comment="One Zendesk account. `slug`: its part of the webhook path; `event_seq` numbers its ticket events; "
+        "`set_ticket_organization`: whether onboarding was told to set it where a ticket lacks it.",
     )
     op.create_index(op.f("qadzd_account_base_url"), "qadzd_account", ["base_url"], unique=True)
     op.create_index(op.f("qadzd_account_slug"), "qadzd_account", ["slug"], unique=True)
