@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import JSON, Column, ColumnElement, Connection, Table, any_, bindparam, func, literal, select
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import DBAPIError
 
 _json = msgspec.json.Encoder(order="sorted")
 
@@ -56,23 +57,25 @@ def _write(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, r
     if tx.dialect.name == "sqlite":
         tx.exec_driver_sql(_sqlite_statement(table, names, replace), list(values))
         return
-    into, columns = table.name, ", ".join(names)
-    cursor = tx.connection.cursor()
+    columns, stage = ", ".join(names), f"stage_{table.name}"
     if not replace:
-        _copy(cursor, f"{into} ({columns})", values)
+        _copy(tx, f"COPY {table.name} ({columns}) FROM STDIN", values)
         return
-    stage = f"stage_{table.name}"
-    cursor.execute(
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} (LIKE {into} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
-    )
-    _copy(cursor, f"{stage} ({columns})", values)
-    cursor.execute(_postgresql_statement(table, names, stage))
+    like = f"(LIKE {table.name} INCLUDING DEFAULTS)"
+    tx.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} {like} ON COMMIT DELETE ROWS")
+    _copy(tx, f"COPY {stage} ({columns}) FROM STDIN", values)
+    tx.exec_driver_sql(_postgresql_statement(table, names, stage))
 
 
-def _copy(cursor: Any, into: str, values: Iterator[tuple[Any, ...]]) -> None:
-    with cursor.copy(f"COPY {into} FROM STDIN") as copy:
-        for row in values:
-            copy.write_row(row)
+def _copy(tx: Connection, statement: str, values: Iterator[tuple[Any, ...]]) -> None:
+    """COPY is the driver's own; its errors are told as SQLAlchemy tells those of everything else."""
+    errors = tx.dialect.loaded_dbapi.Error
+    try:
+        with tx.connection.cursor().copy(statement) as copy:
+            for row in values:
+                copy.write_row(row)
+    except errors as error:
+        raise DBAPIError.instance(statement, (), error, errors, dialect=tx.dialect) from error
 
 
 def _values(table: Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:

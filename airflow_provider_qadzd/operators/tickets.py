@@ -86,6 +86,8 @@ class ZendeskTicketOrganizationsOperator(FlowOperator):
                 done.update(acting.report())
                 wait = max(0.0, state.until - time.time())
                 if time.monotonic() + wait > patience:
+                    if not state.jobs:
+                        self.defer_until(state.until, so_far=done)
                     self.log.info("%s jobs run in Zendesk; this task gives its slot back.", len(state.jobs))
                     jobs_end = JobsEnd(flow.settings.zendesk, state.jobs)
                     self.defer(trigger=jobs_end, method_name="execute", kwargs={"so_far": done})
