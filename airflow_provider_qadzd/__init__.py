@@ -14,7 +14,7 @@ Words (import only the standard library):
 Dialects (the systems; no ledger, no Airflow):
     qad/        reader (what the rest knows of QAD), http, scope, columns; REST: browse (what QAD says), auth, client,
                 preflight (proposals); SOAP: qxtend (what is asked), qxtend_answer, qxtend_client, the same
-    zendesk/    connection, wire (what Zendesk says), oauth, tokens, pace, webhook (verify), client and its
+    zendesk/    connection, wire (what Zendesk says), exported, oauth, tokens, pace, webhook (verify), client and its
                 resources, probe
 
 Decisions (pure):
@@ -28,12 +28,14 @@ Doing (the only modules that touch a system and the ledger):
     sync/collect (sync/absence) -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs, sync/moves)
     sync/drift: what was done by hand in Zendesk; sync/rebuild, sync/rekey: a lost ledger's links, a changed identity
     sync/estimate, sync/review, sync/showing: what a plan costs, whether it still stands, how it is told
-    sync/receive, sync/export, sync/onboard, sync/doctor, sync/story (told to people), sync/forget
+    sync/receive, sync/export, sync/ticket_files, sync/ticket_organizations
+    sync/onboard, sync/doctor, sync/story (told to people), sync/forget
 
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, absence, differences, members,
-                moves, changes, plans, applying, looks, drift, rekeying, tickets, exports, vault (secrets), consents,
-                budget, health, stories, causes, replays, forgetting, tombstones, retention, migrations
+                moves, changes, plans, applying, looks, drift, rekeying, tickets, matching, support,
+                ticket_organizations, exports, bulk (whole pages at once), vault (secrets), consents, budget, health,
+                stories, causes, replays, forgetting, tombstones, retention, migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_plan cli_records

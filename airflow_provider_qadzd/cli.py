@@ -34,6 +34,8 @@ _CHOSEN = (
     Arg(("--until",), help="Only what came to nothing up to this time", default=""),
 )
 _ONE_FLOW = Arg(("--flow",), help="Only this flow of the ledger; every flow if not given")
+_CODE = Arg(("key",), help="QAD customer code")
+_LIMIT = Arg(("--limit",), help="How many tickets at most", type=int, default=50)
 _JSON = Arg(("--json",), help="Print JSON", action="store_true")
 _NOW = Arg(("--now",), help="Look at Zendesk first; else what the last look found", action="store_true")
 _SILENT = Arg(
@@ -72,6 +74,7 @@ def get_commands() -> list[GroupCommand]:
         _command("story", "Tell all that is known of one key", cli_records.story, _KEY, _ONE_FLOW, _JSON),
         _command("forget", "Forget a customer or contact for good", cli_records.forget, _KEY, _ONE_FLOW, _KIND, _YES),
         _command("replay", "Decide again what came to nothing", cli_records.replay, _SOME_KEY, _ONE_FLOW, *_CHOSEN),
+        _command("tickets", "List a QAD customer's tickets", cli_records.tickets, _CODE, _ONE_FLOW, _LIMIT, _JSON),
         _command("why", "Why records are not in Zendesk", cli_records.why, _ANY_KEY, _ONE_FLOW, _JSON),
     )
     return [GroupCommand(name="qadzd", help="Sync QAD accounts and Zendesk tickets", subcommands=commands)]

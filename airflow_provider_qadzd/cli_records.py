@@ -1,4 +1,6 @@
-"""`airflow qadzd story`, `why`, `replay`, `forget`: what is asked of records at a terminal. Heavy imports inside."""
+"""`airflow qadzd story`, `why`, `tickets`, `replay`, `forget`: what is asked of records at a terminal.
+
+Heavy imports inside."""
 
 from __future__ import annotations
 
@@ -43,6 +45,26 @@ def why(given: argparse.Namespace) -> None:
         print("\n".join(map(telling.why_text, known)))
     if not known:
         sys.exit(telling.unknown_text(ledger, given.key, given.flow))
+
+
+def tickets(given: argparse.Namespace) -> None:
+    """A customer's tickets, newest change first, after their numbers; exit 1 if there is none."""
+    from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.ledger.stories import flows_named
+    from airflow_provider_qadzd.ledger.support import support_of
+    from airflow_provider_qadzd.sync.story import support_json, support_text
+
+    logging.disable(logging.WARNING)
+    ledger = config.open_ledger()
+    with ledger.reading() as tx:
+        flows = flows_named(tx, given.flow)
+    found = [one for flow in flows if (one := support_of(ledger, flow, given.key, given.limit)) is not None]
+    if given.json:
+        print(support_json(found))
+    else:
+        print("\n\n".join(map(support_text, found)))
+    if not found:
+        sys.exit(f"No ticket is tied to customer {given.key}. `airflow qadzd story {given.key}` tells what is known.")
 
 
 def forget(given: argparse.Namespace) -> None:

@@ -8,13 +8,15 @@ import pendulum
 from airflow.sdk import DAG
 
 from airflow_provider_qadzd import config
-from airflow_provider_qadzd.operators.tickets import ZendeskExportTicketsOperator
+from airflow_provider_qadzd.operators.tickets import ZendeskExportTicketsOperator, ZendeskTicketOrganizationsOperator
 
 DOC = """
 **For** whoever relies on tickets being tied to their QAD customers.
 
-**Changes** only the ledger: ticket states, their customers, their history.
+**Changes** the ledger: ticket states, their customers, their history.
 It goes on from its own cursor, so downtime loses nothing and a single run catches up.
+Where `qadzd_onboard` was told to, `organizations` then gives open tickets that have no organization that of their
+customer in Zendesk, and names the triggers that this may fire. Nothing else is written there.
 
 **When red:** a budget used up or Zendesk being away heals by itself; *no starting point* means that
 `qadzd_onboard` has not run. A cleared run reads the same stretch again and moves nothing.
@@ -32,4 +34,7 @@ for flow in config.flows():
         doc_md=DOC,
         tags=["qadzd"],
     ):
-        ZendeskExportTicketsOperator(task_id="export", flow=flow.name)
+        (
+            ZendeskExportTicketsOperator(task_id="export", flow=flow.name)
+            >> ZendeskTicketOrganizationsOperator(task_id="organizations", flow=flow.name)
+        )

@@ -28,8 +28,8 @@ LAYERS = {
     "doing": (
         "sync.__init__", "sync.absence", "sync.collect", "sync.mirror", "sync.moves", "sync.draft", "sync.pairs",
         "sync.singly", "sync.apply", "sync.estimate", "sync.review", "sync.showing", "sync.story", "sync.forget",
-        "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup", "sync.fields",
-        "sync.drift", "sync.rebuild", "sync.rekey",
+        "sync.receive", "sync.export", "sync.ticket_files", "sync.ticket_organizations", "sync.onboard", "sync.doctor",
+        "sync.doctor_setup", "sync.fields", "sync.drift", "sync.rebuild", "sync.rekey",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),
@@ -43,7 +43,7 @@ LAYERS = {
 """Each layer's modules, by the start of their names; the longest start counts."""
 
 _BELOW = {"words", "qad", "zendesk", "decisions", "mapping file", "doing", "memory"}
-_DIALECT = {"requests", "cryptography", "tenacity"}
+_DIALECT = {"requests", "cryptography", "msgspec", "tenacity"}
 MAY_IMPORT = {
     "package": set[str](),
     "words": {"words"},
@@ -51,8 +51,8 @@ MAY_IMPORT = {
     "zendesk": {"words", "zendesk", *_DIALECT},
     "decisions": {"words", "decisions"},
     "mapping file": {"words", "decisions", "yaml"},
-    "doing": _BELOW,
-    "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography"},
+    "doing": {*_BELOW, "msgspec"},
+    "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography", "msgspec"},
     "receiver": {*_BELOW, "starlette"},
     "edge": {
         *_BELOW, "package", "receiver", "edge", "airflow", "cryptography", "jinja2", "pendulum", "requests",

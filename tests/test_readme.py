@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.schema import metadata
 from airflow_provider_qadzd.provider_info import get_provider_info
 from airflow_provider_qadzd.qad.client import QadSettings
 from airflow_provider_qadzd.qad.qxtend_settings import PROFILES, QxtendSettings
+from airflow_provider_qadzd.sync.export import LEFT_TO_LIVE
 from airflow_provider_qadzd.sync.policies import ALLOWED
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
+from airflow_provider_qadzd.zendesk.wire import EXPORT_PAGE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -40,7 +45,7 @@ def test_options_are_those_of_the_provider() -> None:
     listed = {names(row[0])[0]: names(row[1]) for row in table("Options", "option")}
     assert set(listed) == set(options)
     for name, default in listed.items():
-        if name not in ("flows", "receiver_url", "mapping_path"):
+        if name not in ("flows", "receiver_url", "mapping_path", "history_files"):
             assert default == [options[name]["default"]], name
 
 
@@ -70,6 +75,28 @@ def test_dags_are_those_in_the_folder() -> None:
     """The table of DAGs names each DAG file, and no other."""
     listed = {names(row[0])[0] for row in table("DAGs", "DAG")}
     assert listed == {path.stem for path in (ROOT / "dags").glob("*.py")}
+
+
+def test_what_the_past_costs() -> None:
+    """Calls and minutes follow from the size of a page and from the calls that are left to live runs."""
+    rows = table("Tickets of the past", "tickets in the year")
+    for row in rows:
+        tickets, windows, calls, minutes = (
+            int(cell.split(",")[0] if "ly" in cell else cell.replace(",", "")) for cell in row
+        )
+        assert calls == windows * math.ceil(tickets / windows / EXPORT_PAGE), row
+        assert minutes == round(calls / (10 * (1 - LEFT_TO_LIVE))), row
+    assert len(rows) == 4
+
+
+def test_queries_run(tmp_path: Path) -> None:
+    """Every SQL statement that the README shows is understood by the ledger."""
+    statements = re.findall(r"^SELECT .*;$|(?<=`)SELECT [^`]+", README, re.MULTILINE)
+    assert len(statements) >= 3
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db").opened()
+    with ledger.reading() as tx:
+        for statement in statements:
+            tx.execute(text(statement)).all()
 
 
 def test_tables_and_targets_exist() -> None:

@@ -340,7 +340,7 @@ def test_compose_ledger_role_is_shut_out_of_airflow() -> None:
     assert "$" not in sql
 
 
-@pytest.mark.parametrize("command", ["tests.bench", "tests.conformance"])
+@pytest.mark.parametrize("command", ["tests.bench", "tests.bench.backfill", "tests.conformance"])
 def test_what_runs_outside_of_the_tests_starts(command: str) -> None:
     """Bench and conformance import everything they need, since no test runs them."""
     done = subprocess.run([sys.executable, "-m", command, "--help"], cwd=ROOT, capture_output=True, text=True)

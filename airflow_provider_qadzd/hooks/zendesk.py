@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,7 @@ from airflow_provider_qadzd.ledger.identity import Account
 from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.records import digest
 from airflow_provider_qadzd.settings import settings_from
+from airflow_provider_qadzd.sync.export import LEFT_TO_LIVE
 from airflow_provider_qadzd.zendesk import oauth
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings, base_url_of
@@ -135,7 +137,15 @@ class ZendeskHook(HttpHook):
     @cached_property
     def client(self) -> ZendeskClient:
         """The Support API by resource."""
-        budget = LedgerBudget(self.ledger, self.account.account_id, self.settings.rate_share)
+        return self._client({})
+
+    @cached_property
+    def history_client(self) -> ZendeskClient:
+        """The same for reading the past, which leaves some of the exports' calls to live runs."""
+        return self._client({"exports": LEFT_TO_LIVE})
+
+    def _client(self, leave: Mapping[str, float]) -> ZendeskClient:
+        budget = LedgerBudget(self.ledger, self.account.account_id, self.settings.rate_share, leave)
         return ZendeskClient(
             self.account.base_url, self.session, Pace(budget), timeout=(10.0, self.settings.timeout)
         )  # fmt: skip

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, case, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, case, insert, or_, select, update
 
 from airflow_provider_qadzd.ledger import schema
 from airflow_provider_qadzd.ledger.absence import note_left
+from airflow_provider_qadzd.ledger.bulk import among
 from airflow_provider_qadzd.ledger.differences import (
     candidates,
     linked_count,
@@ -24,7 +25,7 @@ from airflow_provider_qadzd.ledger.differences import (
 )
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, link, mirror, qad_contact_of, qad_read, qad_record, wanted
-from airflow_provider_qadzd.ledger.store import Ledger, among, chunks, upsert
+from airflow_provider_qadzd.ledger.store import Ledger, chunks, upsert
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
 from airflow_provider_qadzd.records import Kind, Wanted, digest, fold
 
@@ -153,7 +154,7 @@ def _known_records(tx: Connection, source_id: int, kind: str, keys: Sequence[str
 
 
 def _note_seen(
-    tx: Connection, table: Table, source_id: int, read_id: int, key: ColumnElement[Any], keys: Iterable[str],
+    tx: Connection, table: Table, source_id: int, read_id: int, key: Column[Any], keys: Iterable[str],
     *of_kind: ColumnElement[bool],
 ) -> None:  # fmt: skip
     for some in chunks(sorted(keys), PAGE):

@@ -7,6 +7,7 @@ Who calls in quick succession takes ordinary requests in blocks, to cost one tra
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, select, update
@@ -27,12 +28,15 @@ _QUICK = 1.0
 class LedgerBudget:
     """Implements records.Budget for one account. `share` is the part of the told limit that we allow ourselves.
 
+    `leave` is, by budget, the part of that which this one leaves to others: it takes nothing while no more is free.
     Safe to share between threads. A process that holds the rest of a block may use it up after another one has heard
     that everybody must wait: for five seconds at most.
     """
 
-    def __init__(self, ledger: Ledger, account_id: int, share: float = 0.7) -> None:
-        self._ledger, self._account_id, self._share = ledger, account_id, share
+    def __init__(
+        self, ledger: Ledger, account_id: int, share: float = 0.7, leave: Mapping[str, float] | None = None
+    ) -> None:  # fmt: skip
+        self._ledger, self._account_id, self._share, self._leave = ledger, account_id, share, leave or {}
         self._held: dict[str, tuple[int, float]] = {}  # calls left, and when they were leased
         self._guard = threading.Lock()
 
@@ -73,10 +77,11 @@ class LedgerBudget:
         with self._ledger.writing() as tx:
             row = self._locked(tx, name)
             window = _WINDOWS[name]
-            if count > row.limit_calls:
+            limit = max(1, int(row.limit_calls * (1 - self._leave.get(name, 0.0))))
+            if count > limit:
                 return window
             spent = sorted((at, n) for at, n in row.spent if at > now - window)
-            wait = max(row.blocked_until - now, _until_free(spent, count, row.limit_calls, now - window))
+            wait = max(row.blocked_until - now, _until_free(spent, count, limit, now - window))
             if wait > 0:
                 return float(wait)
             # The calls of a block may be made until it lapses, and count as made then.

@@ -24,7 +24,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    column,
     literal_column,
+    table,
     text,
 )
 
@@ -64,7 +66,8 @@ source = _table(
 
 account = _table(
     "account",
-    "One Zendesk account. `slug` is its part of the webhook path; `event_seq` numbers its ticket events.",
+    "One Zendesk account. `slug`: its part of the webhook path; `event_seq` numbers its ticket events; "
+    "`set_ticket_organization`: whether onboarding was told to set it where a ticket lacks it.",
     Column("account_id", Id, primary_key=True),
     _required("base_url", Key),
     Column("zendesk_id", BigInteger),
@@ -72,6 +75,7 @@ account = _table(
     _required("event_seq", BigInteger, server_default=text("0")),
     Column("webhook_id", String),
     Column("onboarded_at", String),
+    _required("set_ticket_organization", Boolean, server_default=text("false")),
     _required("first_seen_at", String),
     Index(None, "base_url", unique=True),
     Index(None, "slug", unique=True),
@@ -377,6 +381,22 @@ ticket_history = _table(
     Index(None, "account_id", "ticket_id"),
 )
 
+ticket_organization = _table(
+    "ticket_organization",
+    "The setting of a ticket's missing organization in Zendesk: planned, sent (its job once known), done.",
+    _part("account_id", Id),
+    _part("ticket_id", BigInteger),
+    _required("flow_id", Id),
+    _required("organization_id", BigInteger),
+    _required("intent_state", Key),
+    _required("job_id", String, server_default=""),
+    _required("outcome", String, server_default=""),
+    _required("attempts", Integer, server_default=text("0")),
+    Column("sent_epoch", Double),
+    _required("run", String, server_default=""),
+    Index("qadzd_ticket_organization_open", "account_id", **_where("intent_state='sent'")),
+)
+
 export_cursor = _table(
     "export_cursor",
     "Where each export goes on, committed with its page. `position`: a cursor, or `start:<epoch>`.",
@@ -452,6 +472,13 @@ tombstone = _table(
     _part("mark"),
     _required("forgotten_at", String),
 )
+
+
+customer_tickets = table(
+    "qadzd_customer_tickets",
+    *(column(name) for name in ("flow_name", "customer_key", "open_tickets", "solved_tickets", "last_activity_at")),
+)
+"""A view, made by the migration: each customer's tickets in numbers, to be joined with other data by its key."""
 
 
 def is_open(item: FromClause) -> ColumnElement[bool]:

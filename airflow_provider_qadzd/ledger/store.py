@@ -22,15 +22,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
     Connection,
     Engine,
     Table,
-    any_,
     create_engine,
     event,
-    literal,
     make_url,
     text,
     tuple_,
@@ -236,13 +232,6 @@ def upsert(
         else insert.on_conflict_do_nothing(index_elements=key)
     )
     tx.execute(statement, ordered)
-
-
-def among(tx: Connection, column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
-    """That `column` is one of `values`; on PostgreSQL as one array, which takes far less time than many parameters."""
-    if tx.dialect.name == "postgresql":
-        return column == any_(literal(list(values), ARRAY(column.type)))
-    return column.in_(list(values))
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

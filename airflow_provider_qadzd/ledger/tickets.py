@@ -7,17 +7,17 @@ has seen number n has seen everything below it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, select, update
 
+from airflow_provider_qadzd.ledger.bulk import among, insert_rows, replace_rows
 from airflow_provider_qadzd.ledger.schema import (
     account,
     audit_entry,
     inbox,
-    link,
     sensor_stretch,
     ticket,
     ticket_event,
@@ -25,11 +25,11 @@ from airflow_provider_qadzd.ledger.schema import (
 )
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
 from airflow_provider_qadzd.ledger.tombstones import Marks, marks_in
-from airflow_provider_qadzd.records import Owner
 
 EventRow = Row[Any]
 DeliveryRow = Row[Any]
 _IDS = 500
+_PAGE = 1000
 
 
 # -- deliveries --------------------------------------------------------------------------------------------------------
@@ -70,10 +70,8 @@ def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[Deli
 def told_of(tx: Connection, account_id: int, ticket_ids: Sequence[int]) -> set[int]:
     """Which of these tickets a delivery names that is still to be drained."""
     pending = (inbox.c.account_id == account_id, inbox.c.inbox_state == "pending")
-    told: set[int] = set()
-    for some in chunks(ticket_ids, _IDS):
-        told.update(tx.execute(select(inbox.c.ticket_id).where(*pending, inbox.c.ticket_id.in_(some))).scalars())
-    return told
+    asked = select(inbox.c.ticket_id).where(*pending, among(tx, inbox.c.ticket_id, ticket_ids))
+    return set(tx.execute(asked).scalars())
 
 
 def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: str, reason: str = "") -> None:
@@ -90,7 +88,7 @@ def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: st
 # -- tickets -----------------------------------------------------------------------------------------------------------
 
 
-def _lock(tx: Connection, account_id: int) -> None:
+def lock(tx: Connection, account_id: int) -> None:
     """Whoever reads an account's tickets to replace them is alone until the transaction ends.
 
     SQLite has one writer anyhow; on PostgreSQL an older state could otherwise be written over a newer one.
@@ -100,57 +98,34 @@ def _lock(tx: Connection, account_id: int) -> None:
 
 def known_tickets(tx: Connection, account_id: int, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
     """The stored rows of these tickets, by id, which nobody else changes until this transaction ends."""
-    _lock(tx, account_id)
-    known: dict[int, Mapping[str, Any]] = {}
-    for some in chunks(ids, _IDS):
-        asked = select(ticket).where(ticket.c.account_id == account_id, ticket.c.ticket_id.in_(some))
-        known.update((row.ticket_id, row._asdict()) for row in tx.execute(asked))
-    return known
+    lock(tx, account_id)
+    asked = select(ticket).where(ticket.c.account_id == account_id, among(tx, ticket.c.ticket_id, ids))
+    return {row.ticket_id: row._asdict() for row in tx.execute(asked)}
 
 
-def linked_owners(tx: Connection, account_id: int, kind: str, ids: set[int | None]) -> dict[int | None, Owner]:
-    """Linked key by Zendesk id (for a user the contact's key stands where the customer's would)."""
-    owners: dict[int | None, Owner] = {}
-    for some in chunks(sorted(one for one in ids if one is not None), _IDS):
-        asked = select(link.c.zendesk_id, link.c.flow_id, link.c.record_key).where(
-            link.c.account_id == account_id, link.c.kind == kind, link.c.zendesk_id.in_(some)
-        )
-        owners.update((row.zendesk_id, Owner(row.flow_id, row.record_key)) for row in tx.execute(asked))
-    return owners
+COLUMNS = {
+    "ticket_id": "id", "version_epoch": "seconds", "status": "text", "gone": "flag", "subject": "text",
+    "priority": "text", "ticket_type": "text", "external_id": "text", "requester_id": "id", "organization_id": "id",
+    "assignee_id": "id", "group_id": "id", "created_at": "text", "updated_at": "text", "solved_at": "text",
+    "tags": "texts", "custom_fields": "json", "flow_id": "id", "customer_key": "text", "match_reason": "text",
+    "match_detail": "text",
+}  # fmt: skip
+"""What is told of a ticket outside the ledger, and of which kind each column is."""
 
 
-def customers_of(tx: Connection, requesters: Mapping[int | None, Owner]) -> dict[tuple[int, str], list[Owner]]:
-    """The customers that each linked contact belongs to, by flow and contact key.
-
-    Those that they have left count only for who belongs to nobody any more.
-    """
-    customers: dict[tuple[int, str], list[Owner]] = {}
-    left: dict[tuple[int, str], list[Owner]] = {}
-    contacts = sorted({owner.customer for owner in requesters.values()})
-    flows = sorted({owner.flow_id for owner in requesters.values()})
-    for some in chunks(contacts, _IDS):
-        asked = select(link.c.flow_id, link.c.record_key, link.c.other_key, link.c.ended_at).where(
-            link.c.flow_id.in_(flows), link.c.kind == "membership", link.c.record_key.in_(some)
-        )
-        for row in tx.execute(asked.order_by(link.c.flow_id, link.c.record_key, link.c.other_key)):
-            found = customers if row.ended_at is None else left
-            found.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
-    return {**left, **customers}
-
-
-def tickets_to_match(tx: Connection, account_id: int, after: int) -> dict[int, Mapping[str, Any]]:
-    """The next tickets whose customer may move: open ones, and closed ones that have none yet. Held as above."""
-    _lock(tx, account_id)
-    page = tx.execute(
-        select(ticket)
-        .where(
-            ticket.c.account_id == account_id, ticket.c.ticket_id > after, ticket.c.gone.is_(False),
-            or_(ticket.c.customer_key.is_(None), ticket.c.status != "closed"),
-        )
-        .order_by(ticket.c.ticket_id)
-        .limit(_IDS)
-    )  # fmt: skip
-    return {row.ticket_id: row._asdict() for row in page}
+def changed_between(ledger: Ledger, account_id: int, starts: float, ends: float) -> Iterator[list[dict[str, Any]]]:
+    """The tickets whose latest known change lies in [starts, ends) (Unix seconds), in pages, by their ids."""
+    c, after = ticket.c, -1
+    asked = select(*(c[name] for name in COLUMNS)).where(
+        c.account_id == account_id, c.version_epoch >= starts, c.version_epoch < ends
+    )
+    while True:
+        with ledger.reading() as tx:
+            page = tx.execute(asked.where(c.ticket_id > after).order_by(c.ticket_id).limit(_PAGE)).all()
+        if not page:
+            return
+        yield [row._asdict() for row in page]
+        after = page[-1].ticket_id
 
 
 REDACTED: Mapping[str, Any] = {"subject": "", "external_id": "", "tags": [], "custom_fields": []}
@@ -185,7 +160,7 @@ def _is_forgotten(marks: Marks, account_id: int, row: Mapping[str, Any]) -> bool
 
 def write_tickets(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace these tickets' rows."""
-    upsert(tx, ticket, ({"account_id": account_id, **row} for row in rows))
+    replace_rows(tx, ticket, [{"account_id": account_id, **row} for row in rows])
 
 
 def audit_moves(
@@ -193,7 +168,7 @@ def audit_moves(
     known: Mapping[int, Mapping[str, Any]],
 ) -> None:  # fmt: skip
     """Tell which tickets got, lost or changed their customer."""
-    entries = []
+    entries, now = [], ledger.now()
     for ticket_id, row in written.items():
         before = known.get(ticket_id, {}).get("customer_key")
         if row["customer_key"] != before:
@@ -202,11 +177,10 @@ def audit_moves(
                     "account_id": account_id, "flow_id": row["flow_id"], "kind": "ticket",
                     "record_key": str(ticket_id), "event": "matched" if row["customer_key"] else "unmatched",
                     "detail": {"before": before, "after": row["customer_key"], "reason": row["match_reason"]},
-                    "happened_at": ledger.now(),
+                    "happened_at": now,
                 }
             )  # fmt: skip
-    if entries:
-        tx.execute(insert(audit_entry), entries)
+    insert_rows(tx, audit_entry, entries)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -235,10 +209,10 @@ def add_events(tx: Connection, ledger: Ledger, account_id: int, events: Sequence
     ).scalar_one()
     now = ledger.now()
     first = last - len(events) + 1
-    tx.execute(
-        insert(ticket_event),
-        [{"account_id": account_id, "recorded_at": now, **event, "seq": first + n} for n, event in enumerate(events)],
-    )
+    numbered = [
+        {"account_id": account_id, "recorded_at": now, **event, "seq": first + n} for n, event in enumerate(events)
+    ]
+    insert_rows(tx, ticket_event, numbered)
 
 
 def store_history(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -255,7 +229,7 @@ def store_history(tx: Connection, account_id: int, rows: Iterable[Mapping[str, A
         for row in unique.values():
             if row["ticket_id"] in about or marks.has_zendesk_id(account_id, "user", row["updater_id"]):
                 row["children"] = []
-    upsert(tx, ticket_history, unique.values())
+    replace_rows(tx, ticket_history, list(unique.values()))
 
 
 # -- the sensor --------------------------------------------------------------------------------------------------------

@@ -75,6 +75,17 @@ SENTENCES = (
     "Many thanks for the quick answer last time; this one looks similar.",
 )
 
+FOOTER = (
+    "\n\nKind regards\n\n--\nPlease consider the environment before printing this message. This message and any files "
+    "sent with it are confidential and meant solely for the use of the person or company that they are addressed to. "
+    "If you have received it in error, please tell the sender and delete it; you may not copy it, use it for any "
+    "purpose, or disclose its contents to anybody else. Our general terms of purchase apply to all orders, as they "
+    "stand on our website on the day of the order; terms of the supplier that differ from them are not accepted, even "
+    "where we take goods without objection. Registered office, managing directors and the number in the commercial "
+    "register are named on our letterhead and under the legal notice of our website."
+)
+"""What company mail ends with; it brings a ticket to the size of a real one."""
+
 
 def ascii_slug(text: str) -> str:
     """Small letters, digits and hyphens only."""

@@ -154,7 +154,7 @@ def _ticket(
         via={**via("email"), "source": _source(requester)},
         type=draw.choice((None, "question", "incident", "problem")),
         raw_subject=subject,
-        description=" ".join(draw.choices(names.SENTENCES, k=draw.randrange(3, 9))),
+        description=" ".join(draw.choices(names.SENTENCES, k=draw.randrange(3, 9))) + names.FOOTER,
         priority=draw.choice((None, "low", "normal", "high", "urgent")),
         status=status,
         recipient="help@support-desk.example",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_qadzd.ledger import Ledger, Transaction, changes, exports, tickets
+from airflow_provider_qadzd.ledger import Ledger, Transaction, changes, exports, matching, tickets
 from airflow_provider_qadzd.ledger.store import epoch_of
 from airflow_provider_qadzd.sync.match import Match, match
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
@@ -20,6 +20,7 @@ from airflow_provider_qadzd.zendesk.wire import NotFound
 
 _FETCH = 100
 _MOST_BATCHES = 1000
+_PAGE = 5000
 _GONE_STATUS = "deleted"
 _MATCHED = "matched"
 
@@ -124,23 +125,29 @@ def _fetch(client: ZendeskClient, ids: Sequence[int]) -> tuple[list[Mapping[str,
 # -- a ticket ----------------------------------------------------------------------------------------------------------
 
 
-def ticket_row(
-    sent: Mapping[str, Any], fetched_epoch: float, metric: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """A ticket as Zendesk sent it, as the ledger keeps it: never its description."""
+def ticket_row(sent: Mapping[str, Any], fetched_epoch: float, solved_at: str | None = None) -> dict[str, Any]:
+    """A ticket as Zendesk sent it, as the ledger keeps it: never its description.
+
+    `solved_at` is None where Zendesk was not asked for it: then what is known of it stays while it can be so.
+    """
     updated_at = sent.get("updated_at") or ""
     version = sent.get("generated_timestamp") or (epoch_of(updated_at) if updated_at else 0)
     status = str(sent.get("status") or "")
     return {
         "ticket_id": int(sent["id"]), "version_epoch": float(version), "fetched_epoch": fetched_epoch,
-        "status": status, "gone": status == _GONE_STATUS, "subject": sent.get("subject") or "",
+        "status": status, "gone": status == _GONE_STATUS, "subject": _text(sent.get("subject")),
         "priority": sent.get("priority") or "", "ticket_type": sent.get("type") or "",
-        "external_id": sent.get("external_id") or "", "requester_id": sent.get("requester_id"),
+        "external_id": _text(sent.get("external_id")), "requester_id": sent.get("requester_id"),
         "organization_id": sent.get("organization_id"), "assignee_id": sent.get("assignee_id"),
         "group_id": sent.get("group_id"), "created_at": sent.get("created_at") or "", "updated_at": updated_at,
-        "solved_at": (metric or {}).get("solved_at") or "", "tags": sent.get("tags") or [],
+        "solved_at": solved_at, "tags": sent.get("tags") or [],
         "custom_fields": sent.get("custom_fields") or [],
     }  # fmt: skip
+
+
+def _text(value: object) -> str:
+    """Free text as both databases take it: PostgreSQL refuses a NUL in one."""
+    return str(value).replace("\0", "") if value else ""
 
 
 def _gone_row(ticket_id: int, known: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
@@ -174,7 +181,10 @@ def store_tickets(tx: Transaction, ledger: Ledger, account_id: int, rows: Sequen
     }
     moved = frozenset(ticket_id for ticket_id, row in fresh.items() if _moved(row, known.get(ticket_id)))
     found = _matches(tx, account_id, list(fresh.values()))
-    written = {ticket_id: _matched(row, known.get(ticket_id), found[ticket_id]) for ticket_id, row in fresh.items()}
+    written = {
+        ticket_id: _solved(_matched(row, known.get(ticket_id), found[ticket_id]), known.get(ticket_id))
+        for ticket_id, row in fresh.items()
+    }
     tickets.write_tickets(tx, account_id, written.values())
     tickets.audit_moves(tx, ledger, account_id, written, known)
     return Stored(moved, known, {**known, **written})
@@ -196,11 +206,16 @@ def _matched(row: Mapping[str, Any], before: Mapping[str, Any] | None, found: Ma
     """The row with its customer. A closed ticket keeps the customer it has."""
     kept = before is not None and before["customer_key"] is not None and row["status"] in ("closed", "deleted")
     if before is not None and kept:
-        return {**row, **{name: before[name] for name in _MATCH_COLUMNS}}
+        return {**row, **{name: before[name] for name in matching.MATCH_COLUMNS}}
     return {**row, **_match_columns(found)}
 
 
-_MATCH_COLUMNS = ("flow_id", "customer_key", "match_reason", "match_detail")
+def _solved(row: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The row with when it was solved: as it says, else as was known of it, unless it is open again."""
+    if row["solved_at"] is None:
+        over = before is not None and row["status"] in ("solved", "closed", _GONE_STATUS)
+        row["solved_at"] = before["solved_at"] if before is not None and over else ""
+    return row
 
 
 def _match_columns(found: Match) -> dict[str, Any]:
@@ -213,9 +228,9 @@ def _match_columns(found: Match) -> dict[str, Any]:
 
 def _matches(tx: Transaction, account_id: int, rows: Sequence[Mapping[str, Any]]) -> dict[int, Match]:
     """The customer of each ticket row by what is linked now."""
-    organizations = tickets.linked_owners(tx, account_id, "organization", {row["organization_id"] for row in rows})
-    requesters = tickets.linked_owners(tx, account_id, "user", {row["requester_id"] for row in rows})
-    customers = tickets.customers_of(tx, requesters)
+    organizations = matching.linked_owners(tx, account_id, "organization", {row["organization_id"] for row in rows})
+    requesters = matching.linked_owners(tx, account_id, "user", {row["requester_id"] for row in rows})
+    customers = matching.customers_of(tx, requesters)
     found = {}
     for row in rows:
         requester = requesters.get(row["requester_id"])
@@ -241,19 +256,13 @@ def match_again(ledger: Ledger, account_id: int) -> int:
     moved, after = 0, -1
     while True:
         with ledger.writing() as tx:
-            rows = tickets.tickets_to_match(tx, account_id, after)
-            if not rows:
+            before, now = matching.moved_matches(tx, account_id, after, _PAGE)
+            if not now:
                 exports.move(tx, ledger, account_id, _MATCHED, str(newest))
                 return moved
-            after = max(rows)
-            found = _matches(tx, account_id, list(rows.values()))
-            changed = {
-                ticket_id: {**row, **_match_columns(found[ticket_id])}
-                for ticket_id, row in rows.items()
-                if any(row[name] != value for name, value in _match_columns(found[ticket_id]).items())
-            }
-            tickets.write_tickets(tx, account_id, changed.values())
-            tickets.audit_moves(tx, ledger, account_id, changed, rows)
-            newly = [row for row in changed.values() if row["customer_key"] != rows[row["ticket_id"]]["customer_key"]]
+            after = max(now)
+            tickets.write_tickets(tx, account_id, now.values())
+            tickets.audit_moves(tx, ledger, account_id, now, before)
+            newly = [row for row in now.values() if row["customer_key"] != before[row["ticket_id"]]["customer_key"]]
             tickets.add_events(tx, ledger, account_id, [tickets.event_of(row, "matched", "link") for row in newly])
             moved += len(newly)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger import causes as known
 from airflow_provider_qadzd.ledger.forgetting import forgotten_since
 from airflow_provider_qadzd.ledger.stories import WRITTEN_AS, Step, Story
+from airflow_provider_qadzd.ledger.support import Support
 from airflow_provider_qadzd.records import fold
 from airflow_provider_qadzd.sync.reasons import UNMATCHED, Reason, reason_of
 
@@ -250,3 +251,30 @@ def causes_text(found: Sequence[Cause]) -> str:
 def causes_json(found: Sequence[Cause]) -> str:
     """The same as a JSON list."""
     return json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False)
+
+
+# -- a customer's tickets ----------------------------------------------------------------------------------------------
+
+
+def support_text(found: Support) -> str:
+    """A customer's tickets in numbers, then one line for each, newest change first."""
+    counts = f"{found.open_tickets} open, {found.solved_tickets} solved; last changed {found.last_activity_at}"
+    head = f"Customer {found.customer} ({found.flow}): {counts}. {found.base_url}/agent/tickets/ID"
+    lines = [
+        f"{t.ticket_id:>10}  {t.status:<8} {t.updated_at:<24} {t.solved_at or '-':<24} {_printable(t.subject)}"
+        for t in found.tickets
+    ]
+    left = found.open_tickets + found.solved_tickets - len(lines)
+    more = [f"... and {left} more; --limit shows more."] if left > 0 else []
+    return "\n".join([head, f"{'ticket':>10}  {'status':<8} {'changed':<24} {'solved':<24} subject", *lines, *more])
+
+
+def _printable(text: str) -> str:
+    """A requester writes the subject, and a terminal obeys control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def support_json(found: Sequence[Support]) -> str:
+    """The same for machines: a list, one entry for each flow that knows the customer."""
+    told = [{**asdict(replace(one, tickets=())), "tickets": [row._asdict() for row in one.tickets]} for one in found]
+    return json.dumps(told, indent=1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import requests
 
 from airflow_provider_qadzd.errors import Facts, FixFirst, TryLater
@@ -58,12 +59,15 @@ class ZendeskClient:
         self.tickets, self.webhooks, self.triggers = Tickets(self), Webhooks(self), Triggers(self)
         self.fields, self.tokens = Fields(self), Tokens(self)
 
-    def send(self, method: str, path: str, params: Params | None = None, body: Params | None = None) -> Row:
+    def send(
+        self, method: str, path: str, params: Params | None = None, body: Params | None = None,
+        read: wire.Reader = wire.read_any,
+    ) -> Row:  # fmt: skip
         """The JSON object that Zendesk answers; empty for an answer without a body. `path` is below `/api/v2`."""
         bounds = self._clock, self._max_attempts, self._max_total_wait
-        return repeat(lambda: self._once(method, "/api/v2" + path, params, body), *bounds)
+        return repeat(lambda: self._once(method, "/api/v2" + path, params, body, read), *bounds)
 
-    def _once(self, method: str, path: str, params: Params | None, body: Params | None) -> Row:
+    def _once(self, method: str, path: str, params: Params | None, body: Params | None, read: wire.Reader) -> Row:
         self._pace.before(method, path)
         try:
             answer = self._session.request(
@@ -74,7 +78,7 @@ class ZendeskClient:
             raise unanswered(error, method, path, self.base_url) from None
         if 200 <= answer.status_code < 300:
             self._pace.after(method, path, answer.headers)
-            return _object(answer, method, path)
+            return _object(answer, method, path, read)
         failure = wire.error_from(
             answer.status_code, answer.headers, answer.content, method, path,
             base_url=self.base_url, now=self._clock.time(),
@@ -100,10 +104,10 @@ class ZendeskClient:
             seen.add(after)
 
 
-def _object(answer: requests.Response, method: str, path: str) -> Row:
+def _object(answer: requests.Response, method: str, path: str, read: wire.Reader) -> Row:
     try:
-        body = answer.json() if answer.content.strip() else {}
-    except ValueError:
+        body = read(answer.content) if answer.content.strip() else {}
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         body = None
     if isinstance(body, dict):
         return body

@@ -8,11 +8,12 @@ wherever Zendesk has one; the one search by offset ends at Zendesk's own bound o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from airflow_provider_qadzd.errors import Facts, FixFirst
 from airflow_provider_qadzd.records import Flat
-from airflow_provider_qadzd.zendesk import wire
+from airflow_provider_qadzd.zendesk import exported, wire
 from airflow_provider_qadzd.zendesk.wire import ExportPage, JobStatus, Row
 
 Rows = list[Row]
@@ -22,8 +23,11 @@ Params = Mapping[str, Any]
 class Calls(Protocol):
     """How a call is made: `ZendeskClient`."""
 
-    def send(self, method: str, path: str, params: Params | None = None, body: Params | None = None) -> Row:
-        """The JSON object that Zendesk answers."""
+    def send(
+        self, method: str, path: str, params: Params | None = None, body: Params | None = None,
+        read: wire.Reader = wire.read_any,
+    ) -> Row:  # fmt: skip
+        """The JSON object that Zendesk answers, as `read` makes it."""
 
     def pages(self, path: str, rows: str, params: Params | None = None) -> Iterator[Row]:
         """Every row of a list, by cursor."""
@@ -214,12 +218,19 @@ class Exports(_Group):
     """https://developer.zendesk.com/api-reference/ticketing/ticket-management/incremental_exports/"""
 
     def tickets(self, cursor: str | None = None, start_time: float | None = None) -> ExportPage:
-        """Tickets by their latest change, deleted ones too (`status` is deleted); with a cursor once one is known."""
-        return self._by_cursor("tickets", cursor, start_time)
+        """Tickets by their latest change, deleted ones too (`status` is deleted); with a cursor once one is known.
+
+        Each comes with when it was solved, and otherwise only with what `exported.Ticket` names.
+        """
+        asked = {**_from(cursor, start_time), "include": "metric_sets"}
+        body = self._send("GET", "/incremental/tickets/cursor", asked, read=exported.read_page)
+        solved = {one["ticket_id"]: one.get("solved_at") or "" for one in body.get("metric_sets") or ()}
+        return replace(wire.cursor_page(body, "tickets", cursor or None), solved_at=solved)
 
     def users(self, cursor: str | None = None, start_time: float | None = None) -> ExportPage:
         """Users by their latest change, deleted ones too (`active` is false); with a cursor once one is known."""
-        return self._by_cursor("users", cursor, start_time)
+        body = self._send("GET", "/incremental/users/cursor", _from(cursor, start_time))
+        return wire.cursor_page(body, "users", cursor or None)
 
     def organizations(self, start_time: float) -> ExportPage:
         """Organizations changed at or after `start_time`; whether deletions show is not documented."""
@@ -227,19 +238,19 @@ class Exports(_Group):
 
     def ticket_events(self, start_time: float) -> ExportPage:
         """What was done to tickets at or after `start_time` (Unix seconds, like all of these)."""
-        return self._by_time("ticket_events", start_time)
+        return self._by_time("ticket_events", start_time, exported.read_page)
 
-    def _by_cursor(self, rows: str, cursor: str | None, start_time: float | None) -> ExportPage:
-        asked = {"cursor": cursor} if cursor else {"start_time": int(wire.one_of(start_time=start_time)["start_time"])}
-        return wire.cursor_page(self._send("GET", f"/incremental/{rows}/cursor", asked), rows, cursor or None)
-
-    def _by_time(self, rows: str, start_time: float) -> ExportPage:
+    def _by_time(self, rows: str, start_time: float, read: wire.Reader = wire.read_any) -> ExportPage:
         start, size = int(start_time), wire.EXPORT_PAGE
-        body = self._send("GET", f"/incremental/{rows}", {"start_time": start})
+        body = self._send("GET", f"/incremental/{rows}", {"start_time": start}, read=read)
         if wire.is_just_full(body, rows, start):
             size -= 1
-            body = self._send("GET", f"/incremental/{rows}", {"start_time": start, "per_page": size})
+            body = self._send("GET", f"/incremental/{rows}", {"start_time": start, "per_page": size}, read=read)
         return wire.time_page(body, rows, start, size)
+
+
+def _from(cursor: str | None, start_time: float | None) -> dict[str, Any]:
+    return {"cursor": cursor} if cursor else {"start_time": int(wire.one_of(start_time=start_time)["start_time"])}
 
 
 class Tickets(_Group):
@@ -260,6 +271,10 @@ class Tickets(_Group):
     def update(self, ticket_id: int, ticket: Flat) -> Row:
         """The ticket after the change, which may fire the account's triggers."""
         return self._write("PUT", f"/tickets/{ticket_id}", "ticket", wire.nest(ticket))
+
+    def update_many(self, tickets: Iterable[Flat]) -> JobStatus:
+        """A job for up to 100, which may fire the account's triggers for each."""
+        return self._job("PUT", "/tickets/update_many", "tickets", map(wire.nest, tickets))
 
 
 class Webhooks(_Group):

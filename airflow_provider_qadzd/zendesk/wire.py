@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast
+
+import msgspec
 
 from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, SetAside, TryLater
 from airflow_provider_qadzd.records import Flat
@@ -34,6 +36,11 @@ EXPORT_PAGE = 1000
 
 Row = dict[str, Any]
 """A record as Zendesk sends it: custom fields make its shape the account's own, so it is read by `flatten`."""
+
+Reader = Callable[[bytes], Any]
+"""Makes values of an answer's body. Raises MsgspecError for what is not such JSON."""
+
+read_any: Reader = msgspec.json.decode
 
 JobState = Literal["queued", "working", "failed", "completed", "killed"]
 
@@ -99,12 +106,14 @@ class ExportPage:
     """One page of an incremental export; `cursor` is what to ask with next, also after the end of the stream.
 
     For a time-based export the cursor is the next start time as text. It is empty only when a stream that was begun
-    with a start time had nothing yet: begin again with that start time. Rows repeat at page borders.
+    with a start time had nothing yet: begin again with that start time. Rows repeat at page borders. `solved_at` says,
+    by ticket id, what a page of tickets brings beside them.
     """
 
     rows: tuple[Row, ...]
     cursor: str
     end_of_stream: bool
+    solved_at: Mapping[int, str] = field(default_factory=dict)
 
 
 # https://developer.zendesk.com/documentation/ticketing/managing-tickets/using-the-incremental-export-api/

@@ -238,6 +238,7 @@ def tickets(z: Driver) -> None:
     z.tickets.requested_by(page.rows[0]["requester_id"])
     z.tickets.update(by_status["open"], {"status": "solved", "comment": {"body": "Done.", "public": False}})
     z.tickets.update(by_status["pending"], {"organization_id": None, "tags": ["qad"], "priority": "high"})
+    z.tickets.update_many([{"id": by_status["open"], "organization_id": None}])
     z.exports.tickets(cursor=page.cursor)
 
 

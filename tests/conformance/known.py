@@ -36,6 +36,7 @@ def _literal(pattern: str) -> str:
 _LISTS = "The documentation of paging gives every list these, by number or by cursor, and recorded lists have them."
 _SEARCHED = "Each result of a search is a whole record, of which the document names what all kinds share."
 _GRANTS = "The document describes this body in words; the fields are those of RFC 6749 and RFC 7636."
+_SIDELOADS = "The page on incremental exports names the records that come beside tickets; the document leaves them out."
 _NAMELESS = "A user needs no more than a name, so there are users without an address."
 _PAGED = "The document's own words on listing memberships recommend cursor pagination; its parameters leave it out."
 _FIELDS = "An organization recorded in 2024 shows null, and true and false, in custom fields; null is what clears one."
@@ -105,6 +106,8 @@ KNOWN: tuple[Known, ...] = (
         "answer", "POST /api/v2/tickets", "audit", "is not declared",
         "zenpy, of 2026, gives its callers the audit beside a created ticket; the document has it for a changed one.",
     ),
+    Known("request", "GET /api/v2/incremental/tickets/cursor", "query include", "is not declared", _SIDELOADS),
+    Known("answer", "GET /api/v2/incremental/tickets/cursor", "metric_sets", "is not declared", _SIDELOADS),
     Known(
         "answer", "GET /api/v2/incremental/ticket_events", "ticket_events.*.*", "is not declared",
         "The document gives these the form of metric events; the page on exports, and zenpy, have those of a history.",

@@ -140,6 +140,50 @@ def test_live_export_and_history_meet_in_the_ledger(
     assert there <= stored
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_window_is_also_a_file(
+    dags: dict[str, DAG], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """With `[qadzd] history_files` each window is one file there, which a run of the same window replaces."""
+    monkeypatch.setenv("AIRFLOW__QADZD__HISTORY_FILES", f"file://{tmp_path}/export")
+    monkeypatch.setenv("AIRFLOW__QADZD__HISTORY_FORMAT", form)
+    today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    first = returned(run(dags["qadzd_ticket_history"], logical_date=today), "export")
+    (written,) = [path for path in (tmp_path / "export").rglob("*") if path.is_file()]
+    assert first["file"].endswith(str(written))
+    assert written.suffix == f".{form}"
+    before = written.read_bytes()
+    written.write_bytes(b"older")
+    again = dags["qadzd_ticket_history"]
+    run(again, logical_date=today + timedelta(seconds=1))
+    assert [path for path in (tmp_path / "export").rglob("*") if path.is_file()] == [written]
+    assert written.read_bytes() == before
+
+
+def test_missing_organizations_are_set_where_it_is_allowed(
+    dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection
+) -> None:
+    """The export's second task writes nothing until it is allowed; then it names the triggers, and sets them."""
+    trigger = {"title": "Any update", "conditions": {"all": [{"field": "update_type", "value": "Change"}]}}
+    client = ZendeskHook().client
+    client.triggers.create({**trigger, "actions": [{"field": "priority", "value": "high"}]})
+    run(dags["qadzd_onboard"])
+    run(dags["qadzd_sync_accounts"])
+    export = dags["qadzd_export_tickets"]
+    assert returned(run(export), "organizations") == {}
+    ledger_file.execute("UPDATE qadzd_account SET set_ticket_organization = true")
+    ledger_file.commit()
+    homeless = (
+        "SELECT count(*) FROM qadzd_ticket WHERE organization_id IS NULL AND match_reason = 'requester'"
+        " AND status IN ('new', 'open', 'pending', 'hold')"
+    )
+    (count,) = ledger_file.execute(homeless).fetchone()
+    done = returned(run(export), "organizations")
+    assert done == {"organizations": {"set": count}, "zendesk_writes": 1, "triggers": ["Any update"]}
+    assert count > 0
+    assert returned(run(export), "organizations") == {"organizations": {}, "zendesk_writes": 0, "triggers": []}
+
+
 def test_a_ticket_event_is_drained(dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection) -> None:
     """What a delivery announced is fetched, matched and numbered for the sensor, and its body is forgotten."""
     run(dags["qadzd_onboard"])

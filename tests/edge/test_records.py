@@ -47,6 +47,24 @@ def test_story_and_why_at_a_terminal(synced: Sandbox) -> None:
     assert "Known: default" in told("why", "--flow", "other", code=1)
 
 
+def test_a_customers_tickets_at_a_terminal(
+    dags: dict[str, DAG], synced: Sandbox, ledger_file: sqlite3.Connection
+) -> None:
+    """Their numbers and one line a ticket, the same as JSON, and exit 1 for a customer without tickets."""
+    run(dags["qadzd_export_tickets"])
+    counted = (
+        "SELECT customer_key, count(*) FROM qadzd_ticket WHERE customer_key > '' AND NOT gone GROUP BY 1 ORDER BY 2"
+    )
+    customer, count = ledger_file.execute(counted).fetchall()[-1]
+    lines = told("tickets", customer).splitlines()
+    assert lines[0].startswith(f"Customer {customer} (default): ")
+    assert len(lines) == 2 + count
+    (found,) = json.loads(told("tickets", customer, "--json", "--limit", "1"))
+    assert found["open_tickets"] + found["solved_tickets"] == count
+    assert len(found["tickets"]) == 1
+    assert "No ticket is tied to customer C9" in told("tickets", "C9", code=1)
+
+
 def test_replay_at_a_terminal_and_as_a_dag(
     dags: dict[str, DAG], synced: Sandbox, ledger_file: sqlite3.Connection
 ) -> None:

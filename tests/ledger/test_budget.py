@@ -139,3 +139,23 @@ def test_the_servers_limit_is_learnt(open_ledger: Callable[[], Ledger], name: st
     while there.take(name) == 0.0 or here.take(name) == 0.0:
         spent += 1
     assert spent == ours
+
+
+@pytest.mark.parametrize(
+    ("told", "alone", "beside"),
+    [
+        pytest.param(10, 6, 10, id="ten a minute"),
+        pytest.param(30, 18, 30, id="high volume"),
+        pytest.param(1, 1, 1, id="one"),
+    ],
+)
+def test_who_leaves_calls_to_others_takes_none_of_those(
+    open_ledger: Callable[[], Ledger], told: int, alone: int, beside: int
+) -> None:
+    """Reading the past stops at its part of a minute's exports, and live runs have all the rest at once."""
+    past, live = LedgerBudget(open_ledger(), 1, leave={"exports": 0.4}), LedgerBudget(open_ledger(), 1)
+    live.learn("exports", told)
+    taken = [past.take("exports") for _ in range(told)].count(0.0)
+    assert taken == alone
+    assert taken + [live.take("exports") for _ in range(told)].count(0.0) == beside
+    assert 0 < past.take("exports") <= 61

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from airflow_provider_qadzd.ledger import Ledger, tickets
+from airflow_provider_qadzd.ledger import Ledger, matching, tickets
 from airflow_provider_qadzd.ledger.schema import audit_entry, inbox, ticket_event, ticket_history
 from airflow_provider_qadzd.ledger.tickets import Stretch
 from airflow_provider_qadzd.records import Owner
@@ -122,7 +122,7 @@ def test_tickets_are_kept_by_account_and_id(ledger: Ledger) -> None:
         assert tickets.known_tickets(tx, 1, []) == {}
 
 
-@pytest.mark.parametrize("reads", ["known_tickets", "tickets_to_match"])
+@pytest.mark.parametrize("reads", ["known_tickets", "moved_matches"])
 def test_who_reads_tickets_to_replace_them_is_alone(open_ledger: Callable[[], Ledger], reads: str) -> None:
     """A second writer waits at its reading and sees what the first has written: nothing goes over a newer state."""
 
@@ -130,7 +130,7 @@ def test_who_reads_tickets_to_replace_them_is_alone(open_ledger: Callable[[], Le
         with ledger.writing() as tx:
             if reads == "known_tickets":
                 return str(tickets.known_tickets(tx, account_id, [5])[5]["status"])
-            return str(tickets.tickets_to_match(tx, account_id, 0)[5]["status"])
+            return str(matching.moved_matches(tx, account_id, 0, 9)[1][5]["status"])
 
     first, second = open_ledger(), open_ledger()
     account_id = a_flow(first).account_id
@@ -153,8 +153,8 @@ def test_which_tickets_are_matched_again(ledger: Ledger) -> None:
     ]  # fmt: skip
     with ledger.writing() as tx:
         tickets.write_tickets(tx, 1, rows)
-        assert list(tickets.tickets_to_match(tx, 1, 0)) == [1, 3, 4, 6]
-        assert list(tickets.tickets_to_match(tx, 1, 4)) == [6]
+        assert list(matching.moved_matches(tx, 1, 0, 9)[1]) == [1, 3, 4, 6]
+        assert list(matching.moved_matches(tx, 1, 4, 9)[1]) == [6]
 
 
 def test_who_owns_a_ticket(ledger: Ledger) -> None:
@@ -165,11 +165,11 @@ def test_who_owns_a_ticket(ledger: Ledger) -> None:
         an_end("membership", "P1", 71, other="C2"), an_end("membership", "P1", None, other="C1"),
     )  # fmt: skip
     with ledger.reading() as tx:
-        assert tickets.linked_owners(tx, flow.account_id, "organization", {7, 8, None}) == {7: Owner(1, "C1")}
-        requesters = tickets.linked_owners(tx, flow.account_id, "user", {7})
+        assert matching.linked_owners(tx, flow.account_id, "organization", {7, 8, None}) == {7: Owner(1, "C1")}
+        requesters = matching.linked_owners(tx, flow.account_id, "user", {7})
         assert requesters == {7: Owner(1, "P1")}
-        assert tickets.customers_of(tx, requesters) == {(1, "P1"): [Owner(1, "C1"), Owner(1, "C2")]}
-        assert tickets.customers_of(tx, {}) == {}
+        assert matching.customers_of(tx, requesters) == {(1, "P1"): [Owner(1, "C1"), Owner(1, "C2")]}
+        assert matching.customers_of(tx, {}) == {}
 
 
 def test_a_moved_customer_is_audited(ledger: Ledger) -> None:

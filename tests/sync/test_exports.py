@@ -115,6 +115,35 @@ def test_an_export_never_writes_an_older_version(small: World) -> None:
     assert row["subject"] == "Newest"
 
 
+def test_when_a_ticket_was_solved(small: World) -> None:
+    """The export tells when a ticket was solved; a fetch that does not keeps it, until the ticket is open again."""
+    small.start_exports()
+    ticket_id = live(small, "solved")[0]
+    change(small, ticket_id, status="solved")
+    small.clock.sleep(130)
+    export(small, "1")
+
+    def stored() -> dict[str, Any]:
+        return small.rows("ticket", ticket_id=ticket_id)[0]
+
+    def fetched(**values: Any) -> dict[str, Any]:
+        change(small, ticket_id, **values)
+        deliver(small, event(ticket_id))
+        drain(small.ledger, small.account.account_id, small.zendesk)
+        return stored()
+
+    solved_at = stored()["solved_at"]
+    assert solved_at == stored()["updated_at"] > ""
+    assert fetched(subject="Thanks")["solved_at"] == solved_at
+    assert fetched(status="open")["solved_at"] == ""
+    assert fetched(status="solved")["solved_at"] == ""  # the export will tell
+    small.clock.sleep(130)
+    export(small, "2")
+    assert stored()["solved_at"] == stored()["updated_at"] > solved_at
+    unsolved = {row["status"] for row in small.rows("ticket") if not row["solved_at"]}
+    assert unsolved & {"solved", "closed"} == set()
+
+
 def test_a_cleared_run_reads_its_stretch_again_and_moves_nothing(small: World) -> None:
     """A run that is cleared reads what it read before, ends in the same state, and moves no cursor."""
     small.start_exports()

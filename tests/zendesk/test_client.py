@@ -263,7 +263,10 @@ def test_an_export_resumes_from_a_cursor_or_a_start_time() -> None:
     zendesk = client_of(answers)
     zendesk.exports.tickets(start_time=1700000000.9)
     zendesk.exports.tickets(cursor="c1", start_time=1700000000)
-    assert [str(request.url).partition("?")[2] for request in answers.asked] == ["start_time=1700000000", "cursor=c1"]
+    assert [str(request.url).partition("?")[2] for request in answers.asked] == [
+        "start_time=1700000000&include=metric_sets",
+        "cursor=c1&include=metric_sets",
+    ]
 
 
 def test_there_is_no_way_to_overwrite_an_agent() -> None:

@@ -21,9 +21,11 @@ def upgrade() -> None:
         sa.Column("event_seq", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("webhook_id", sa.String(), nullable=True),
         sa.Column("onboarded_at", sa.String(), nullable=True),
+        sa.Column("set_ticket_organization", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("first_seen_at", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_qadzd_account")),
-        comment="One Zendesk account. `slug` is its part of the webhook path; `event_seq` numbers its ticket events.",
+        comment="One Zendesk account. `slug`: its part of the webhook path; `event_seq` numbers its ticket events; "
+        "`set_ticket_organization`: whether onboarding was told to set it where a ticket lacks it.",
     )
     op.create_index(op.f("qadzd_account_base_url"), "qadzd_account", ["base_url"], unique=True)
     op.create_index(op.f("qadzd_account_slug"), "qadzd_account", ["slug"], unique=True)
@@ -630,6 +632,31 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "qadzd_ticket_organization",
+        sa.Column(
+            "account_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("ticket_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("flow_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("organization_id", sa.BigInteger(), nullable=False),
+        sa.Column("intent_state", sa.String().with_variant(sa.String(collation="C"), "postgresql"), nullable=False),
+        sa.Column("job_id", sa.String(), server_default="", nullable=False),
+        sa.Column("outcome", sa.String(), server_default="", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("sent_epoch", sa.Double(), nullable=True),
+        sa.Column("run", sa.String(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "ticket_id", name=op.f("pk_qadzd_ticket_organization")),
+        comment="The setting of a ticket's missing organization in Zendesk: planned, sent (its job once known), done.",
+    )
+    op.create_index(
+        "qadzd_ticket_organization_open",
+        "qadzd_ticket_organization",
+        ["account_id"],
+        unique=False,
+        sqlite_where=sa.text("intent_state='sent'"),
+        postgresql_where=sa.text("intent_state='sent'"),
+    )
+    op.create_table(
         "qadzd_tombstone",
         sa.Column(
             "mark",
@@ -694,4 +721,17 @@ def upgrade() -> None:
         "qadzd_wanted",
         ["flow_id", "kind", "name_folded", "record_key"],
         unique=False,
+    )
+    # New, open, pending and on hold are open; solved and closed are solved; deleted ones count for nothing.
+    op.execute(
+        """
+        CREATE VIEW qadzd_customer_tickets AS
+        SELECT flow.flow_name, ticket.customer_key,
+               count(*) FILTER (WHERE ticket.status NOT IN ('solved', 'closed')) AS open_tickets,
+               count(*) FILTER (WHERE ticket.status IN ('solved', 'closed')) AS solved_tickets,
+               max(ticket.updated_at) AS last_activity_at
+        FROM qadzd_ticket AS ticket JOIN qadzd_flow AS flow ON flow.flow_id = ticket.flow_id
+        WHERE ticket.customer_key IS NOT NULL AND NOT ticket.gone
+        GROUP BY flow.flow_name, ticket.customer_key
+        """
     )
