@@ -23,14 +23,14 @@ Decisions (pure):
 
 Doing (the only modules that touch a system and the ledger):
     sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs)
-    sync/drift: what was done by hand in Zendesk; sync/rebuild: the links of a lost ledger
+    sync/drift: what was done by hand in Zendesk; sync/rebuild: the links of a lost ledger; sync/rekey: other keys
     sync/estimate, sync/review, sync/showing: what a plan costs, whether it still stands, how it is told
     sync/receive, sync/export, sync/onboard, sync/doctor, sync/story (told to people), sync/forget
 
 Memory:
-    ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
-                plans, applying, looks, drift, tickets, exports, vault (secrets), consents, budget, health, stories,
-                causes, replays, forgetting, tombstones, retention, migrations
+    ledger/     schema, store (transactions), identity (source, account, flow), rekeying, accounts, differences,
+                members, changes, plans, applying, looks, drift, tickets, exports, vault (secrets), consents, budget,
+                health, stories, causes, replays, forgetting, tombstones, retention, migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_plan cli_records
