@@ -59,8 +59,12 @@ class Kind(Generic[T]):
 
     @property
     def by_day(self) -> bool:
-        """Whether what changed lately can be asked for: a date is sent, and the newest known one can be told."""
-        return "modified" in self.wanted and self.envelopes.names("changed_since")
+        """Whether what changed lately can be asked for: a date is sent, and the newest known one can be told.
+
+        Not for contacts within customers: the changed customers would come, and a contact not at all of its own, so
+        that it would seem to have left the others.
+        """
+        return not self.shape.nested and "modified" in self.wanted and self.envelopes.names("changed_since")
 
     @property
     def source(self) -> str:
@@ -135,7 +139,7 @@ class QxtendClient:
         return self._read(replace(self._customers, further=further), since) if self._customers.by_day else None
 
     def changed_contacts(self, since: str, further: Mapping[str, str] = NOTHING) -> Read[Contact] | None:
-        """The contacts changed on that day or later, and maybe others of their customers; None as for customers."""
+        """The contacts changed on that day or later; None as for customers, and where they are read within them."""
         return self._read(replace(self._contacts, further=further), since) if self._contacts.by_day else None
 
     def columns(self) -> dict[str, list[str]]:

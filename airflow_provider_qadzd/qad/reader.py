@@ -61,7 +61,7 @@ class QadReader(Protocol):
         """The customers changed on that day (`YYYY-MM-DD`) or later; None where nothing tells when one was changed."""
 
     def changed_contacts(self, since: str, further: Mapping[str, str] = NOTHING) -> Read[Contact] | None:
-        """The contacts changed on that day or later; None where nothing tells when one was changed."""
+        """The contacts changed on that day or later, each at all of its customers; None where that cannot be had."""
 
     def customer_exists(self, shared_set: str, code: str) -> bool | None:
         """Whether QAD, asked for this customer by its key, finds it; None where it cannot be asked so."""
