@@ -46,12 +46,12 @@ _DIALECT = {"requests", "cryptography", "tenacity"}
 MAY_IMPORT = {
     "package": set[str](),
     "words": {"words"},
-    "qad": {"words", "qad", *_DIALECT, "jinja2", "lxml", "python_multipart"},
+    "qad": {"words", "qad", *_DIALECT, "msgspec", "jinja2", "lxml", "python_multipart"},
     "zendesk": {"words", "zendesk", *_DIALECT},
     "decisions": {"words", "decisions"},
     "mapping file": {"words", "decisions", "yaml"},
     "doing": _BELOW,
-    "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography"},
+    "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography", "msgspec"},
     "receiver": {*_BELOW, "starlette"},
     "edge": {
         *_BELOW, "package", "receiver", "edge", "airflow", "cryptography", "jinja2", "pendulum", "requests",
