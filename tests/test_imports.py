@@ -47,7 +47,7 @@ _DIALECT = {"requests", "cryptography", "msgspec", "tenacity"}
 MAY_IMPORT = {
     "package": set[str](),
     "words": {"words"},
-    "qad": {"words", "qad", *_DIALECT, "jinja2", "lxml", "python_multipart"},
+    "qad": {"words", "qad", *_DIALECT, "msgspec", "jinja2", "lxml", "python_multipart"},
     "zendesk": {"words", "zendesk", *_DIALECT},
     "decisions": {"words", "decisions"},
     "mapping file": {"words", "decisions", "yaml"},
