@@ -18,13 +18,17 @@ from airflow_provider_qadzd.ledger.store import Ledger, insert_into
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One Zendesk account as the ledger knows it. `slug` is its part of the webhook path."""
+    """One Zendesk account as the ledger knows it. `slug` is its part of the webhook path.
+
+    `set_ticket_organization`: onboarding was told to set the organization of open tickets that lack theirs.
+    """
 
     account_id: int
     base_url: str
     slug: str
     webhook_id: str | None = None
     onboarded_at: str | None = None
+    set_ticket_organization: bool = False
 
     @property
     def holder(self) -> str:
@@ -78,7 +82,9 @@ def onboarded_accounts(ledger: Ledger) -> list[Account]:
 
 
 def _account(row: Row[Any]) -> Account:
-    return Account(row.account_id, row.base_url, row.slug, row.webhook_id, row.onboarded_at)
+    return Account(
+        row.account_id, row.base_url, row.slug, row.webhook_id, row.onboarded_at, row.set_ticket_organization
+    )  # fmt: skip
 
 
 def note_onboarding(ledger: Ledger, account_id: int, webhook_id: str) -> None:
@@ -88,6 +94,22 @@ def note_onboarding(ledger: Ledger, account_id: int, webhook_id: str) -> None:
             update(account)
             .where(account.c.account_id == account_id)
             .values(webhook_id=webhook_id, onboarded_at=func.coalesce(account.c.onboarded_at, ledger.now()))
+        )
+
+
+def note_ticket_organization(ledger: Ledger, account_id: int, wanted: bool) -> None:
+    """Remember whether organizations are to be set on tickets."""
+    with ledger.writing() as tx:
+        tx.execute(update(account).where(account.c.account_id == account_id).values(set_ticket_organization=wanted))
+
+
+def note_removal(ledger: Ledger, account_id: int) -> None:
+    """The account has no webhook of ours any more, and nothing is set on its tickets."""
+    with ledger.writing() as tx:
+        tx.execute(
+            update(account)
+            .where(account.c.account_id == account_id)
+            .values(webhook_id=None, onboarded_at=None, set_ticket_organization=False)
         )
 
 

@@ -64,7 +64,8 @@ source = _table(
 
 account = _table(
     "account",
-    "One Zendesk account. `slug` is its part of the webhook path; `event_seq` numbers its ticket events.",
+    "One Zendesk account. `slug`: its part of the webhook path; `event_seq` numbers its ticket events; "
+    "`set_ticket_organization`: whether onboarding was told to set it where a ticket lacks it.",
     Column("account_id", Id, primary_key=True),
     _required("base_url", Key),
     Column("zendesk_id", BigInteger),
@@ -72,6 +73,7 @@ account = _table(
     _required("event_seq", BigInteger, server_default=text("0")),
     Column("webhook_id", String),
     Column("onboarded_at", String),
+    _required("set_ticket_organization", Boolean, server_default=text("false")),
     _required("first_seen_at", String),
     Index(None, "base_url", unique=True),
     Index(None, "slug", unique=True),
@@ -274,7 +276,7 @@ audit_entry = _table(
 
 inbox = _table(
     "inbox",
-    "Each accepted webhook delivery. `body` goes once it is drained, not while set aside.",
+    "Each accepted webhook delivery. `body` goes once it is drained, not while set aside; `heard`: how often it came.",
     Column("delivery_id", Id, primary_key=True),
     _required("account_id", Id),
     Column("payload_id", Key),
@@ -284,6 +286,7 @@ inbox = _table(
     Column("ticket_id", BigInteger),
     _required("occurred_at", String, server_default=""),
     _required("received_at", String),
+    _required("heard", Integer, server_default=text("1")),
     _required("inbox_state", Key),
     _required("reason", Text, server_default=""),
     Column("drained_at", String),

@@ -21,9 +21,11 @@ def upgrade() -> None:
         sa.Column("event_seq", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("webhook_id", sa.String(), nullable=True),
         sa.Column("onboarded_at", sa.String(), nullable=True),
+        sa.Column("set_ticket_organization", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("first_seen_at", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_qadzd_account")),
-        comment="One Zendesk account. `slug` is its part of the webhook path; `event_seq` numbers its ticket events.",
+        comment="One Zendesk account. `slug`: its part of the webhook path; `event_seq` numbers its ticket events; "
+        "`set_ticket_organization`: whether onboarding was told to set it where a ticket lacks it.",
     )
     op.create_index(op.f("qadzd_account_base_url"), "qadzd_account", ["base_url"], unique=True)
     op.create_index(op.f("qadzd_account_slug"), "qadzd_account", ["slug"], unique=True)
@@ -230,11 +232,13 @@ def upgrade() -> None:
         sa.Column("ticket_id", sa.BigInteger(), nullable=True),
         sa.Column("occurred_at", sa.String(), server_default="", nullable=False),
         sa.Column("received_at", sa.String(), nullable=False),
+        sa.Column("heard", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("inbox_state", sa.String().with_variant(sa.String(collation="C"), "postgresql"), nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
         sa.Column("drained_at", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("delivery_id", name=op.f("pk_qadzd_inbox")),
-        comment="Each accepted webhook delivery. `body` goes once it is drained, not while set aside.",
+        comment="Each accepted webhook delivery. `body` goes once it is drained, not while set aside; "
+        "`heard`: how often it came.",
     )
     op.create_index(
         op.f("qadzd_inbox_account_id_inbox_state_delivery_id"),
