@@ -24,7 +24,8 @@ Decisions (pure):
 Doing (the only modules that touch a system and the ledger):
     sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs)
     sync/estimate, sync/review, sync/showing: what a plan costs, whether it still stands, how it is told
-    sync/receive, sync/export, sync/onboard, sync/doctor, sync/story (told to people), sync/forget
+    sync/receive, sync/export, sync/onboard (sync/webhooks, sync/scopes), sync/doctor, sync/story (told to people),
+    sync/forget
 
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
@@ -32,8 +33,8 @@ Memory:
                 forgetting, tombstones, retention, migrations
 
 Airflow's edge (alone may import airflow):
-    hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_plan cli_records
-    provider_info
+    hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_onboard cli_plan
+    cli_records provider_info
 
 The stage:
     sandbox/    both systems simulated; sandbox/demo runs everything

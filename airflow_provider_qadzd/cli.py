@@ -12,7 +12,7 @@ from pathlib import Path
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
-from airflow_provider_qadzd import cli_plan, cli_records
+from airflow_provider_qadzd import cli_onboard, cli_plan, cli_records
 from airflow_provider_qadzd.errors import QadzdError
 
 _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
@@ -56,6 +56,11 @@ def get_commands() -> list[GroupCommand]:
     commands = (
         GroupCommand("plan", "What a run would change, to be seen and approved", plan),
         GroupCommand("ledger", "The ledger's database", ledger),
+        _command(
+            "onboard", "Get a Zendesk account ready, or undo it", cli_onboard.onboard, cli_onboard.FLOW,
+            cli_onboard.URL, cli_onboard.ROUTE, cli_onboard.ORGANIZATIONS, cli_onboard.NO_TEST, cli_onboard.REMOVE,
+            cli_onboard.FIELDS,
+        ),
         _command("receiver", "Serve the webhook receiver alone", receiver, _HOST, _PORT),
         _command("connect", "Authorize a Zendesk connection in any browser", connect, _CONN, _DISCONNECT),
         _command("dags", "Copy this package's DAG files", dags, _TO),
@@ -67,7 +72,7 @@ def get_commands() -> list[GroupCommand]:
         _command("forget", "Forget a customer or contact for good", cli_records.forget, _KEY, _ONE_FLOW, _KIND, _YES),
         _command("replay", "Decide again what came to nothing", cli_records.replay, _SOME_KEY, _ONE_FLOW, *_CHOSEN),
         _command("why", "Why records are not in Zendesk", cli_records.why, _ANY_KEY, _ONE_FLOW, _JSON),
-    )
+    )  # fmt: skip
     return [GroupCommand(name="qadzd", help="Sync QAD accounts and Zendesk tickets", subcommands=commands)]
 
 

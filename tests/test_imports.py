@@ -26,13 +26,14 @@ LAYERS = {
     "doing": (
         "sync.__init__", "sync.collect", "sync.mirror", "sync.draft", "sync.pairs", "sync.singly", "sync.apply",
         "sync.estimate", "sync.review", "sync.showing", "sync.story", "sync.forget",
-        "sync.receive", "sync.export", "sync.onboard", "sync.doctor", "sync.doctor_setup", "sync.fields",
+        "sync.receive", "sync.export", "sync.onboard", "sync.webhooks", "sync.scopes", "sync.doctor",
+        "sync.doctor_setup", "sync.fields",
     ),
     "memory": ("ledger",),
     "receiver": ("plugin.receiver",),
     "edge": (
-        "hooks", "operators", "sensors", "triggers", "plugin", "cli", "cli_plan", "cli_records", "reviewing",
-        "provider_info", "retry", "config", "doctor",
+        "hooks", "operators", "sensors", "triggers", "plugin", "cli", "cli_onboard", "cli_plan", "cli_records",
+        "reviewing", "provider_info", "retry", "config", "doctor",
     ),
     "sandbox": ("sandbox",),
     "dags": ("dags",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
@@ -36,22 +37,51 @@ _IDS = 500
 
 
 def store_delivery(ledger: Ledger, row: Mapping[str, Any]) -> bool:
-    """Commit one accepted delivery; False if it is a repeat of one that is still to be drained.
-
-    A repeated signed payload id is dropped. A repeated signature without an id, of a delivery already drained, reopens
-    it: the trigger route signs no id, so the repeat may be news.
-    """
-    pending = {"received_at": ledger.now(), "inbox_state": "pending"}
+    """Commit one accepted delivery; False if it is a repeat that says nothing new."""
     with ledger.writing() as tx:
-        # Two receivers may hold the same delivery: the two unique indexes tell which one of them is first.
-        new = insert_into(tx, inbox).values(**row, **pending).on_conflict_do_nothing().returning(inbox.c.delivery_id)
-        if tx.execute(new).first() is not None:
-            return True
-        drained = and_(
-            inbox.c.account_id == row["account_id"], inbox.c.signature == row["signature"],
-            inbox.c.payload_id.is_(None), inbox.c.inbox_state == "drained",
-        )  # fmt: skip
-        return tx.execute(update(inbox).where(drained).values(drained_at=None, **pending)).rowcount == 1
+        return _stored(tx, ledger.now(), row)
+
+
+def store_deliveries(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Commit many in one transaction: one wait for the disk instead of many. All are committed, or none is."""
+    now = ledger.now()
+    with ledger.writing() as tx:
+        return [_stored(tx, now, row) for row in rows]
+
+
+def _stored(tx: Connection, now: str, row: Mapping[str, Any]) -> bool:
+    """Whether a delivery is news.
+
+    A repeated signed payload id is dropped. A repeated signature without such an id is counted and opens its delivery
+    again: the trigger route signs no id, and two changes of a ticket within a second look the same. It counts also
+    while the first is still pending, for a drain may have fetched the ticket between the two.
+    """
+    pending = {"received_at": now, "inbox_state": "pending"}
+    # Two receivers may hold the same delivery: the two unique indexes tell which one of them is first.
+    new = insert_into(tx, inbox).values(**row, **pending).on_conflict_do_nothing().returning(inbox.c.delivery_id)
+    if tx.execute(new).first() is not None:
+        return True
+    again = and_(
+        inbox.c.account_id == row["account_id"], inbox.c.signature == row["signature"],
+        inbox.c.payload_id.is_(None), inbox.c.inbox_state != "aside",
+    )  # fmt: skip
+    reopened = update(inbox).where(again).values(drained_at=None, heard=inbox.c.heard + 1, **pending)
+    return tx.execute(reopened).rowcount == 1
+
+
+def end_test_delivery(ledger: Ledger, account_id: int, payload_id: str) -> bool:
+    """Whether the delivery that onboarding had Zendesk send has come; nobody needs to drain it."""
+    its = and_(inbox.c.account_id == account_id, inbox.c.payload_id == payload_id)
+    values = {"inbox_state": "drained", "reason": "onboarding's test", "drained_at": ledger.now(), "body": None}
+    with ledger.writing() as tx:
+        return tx.execute(update(inbox).where(its).values(values)).rowcount == 1
+
+
+def newest_delivery(ledger: Ledger, account_id: int) -> int:
+    """The number of the delivery that came last, 0 before the first."""
+    with ledger.reading() as tx:
+        newest = select(func.max(inbox.c.delivery_id)).where(inbox.c.account_id == account_id)
+        return tx.execute(newest).scalar_one() or 0
 
 
 def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[DeliveryRow]:
@@ -67,6 +97,15 @@ def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[Deli
         )
 
 
+def oldest_pending(ledger: Ledger, account_id: int) -> int | None:
+    """The number of the oldest delivery still to be drained; None if there is none."""
+    asked = select(func.min(inbox.c.delivery_id)).where(
+        inbox.c.account_id == account_id, inbox.c.inbox_state == "pending"
+    )
+    with ledger.reading() as tx:
+        return tx.execute(asked).scalar_one()  # type: ignore[no-any-return]
+
+
 def told_of(tx: Connection, account_id: int, ticket_ids: Sequence[int]) -> set[int]:
     """Which of these tickets a delivery names that is still to be drained."""
     pending = (inbox.c.account_id == account_id, inbox.c.inbox_state == "pending")
@@ -76,15 +115,25 @@ def told_of(tx: Connection, account_id: int, ticket_ids: Sequence[int]) -> set[i
     return told
 
 
-def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: str, reason: str = "") -> None:
-    """These deliveries are drained, and nothing of their bodies is kept; or set aside, and may be read again."""
-    tx.execute(
-        update(inbox)
-        .where(inbox.c.delivery_id.in_(list(ids)))
-        .values(
-            inbox_state=state, reason=reason, drained_at=ledger.now(), **({} if state == "aside" else {"body": None})
-        )
-    )
+def end_deliveries(
+    tx: Connection, ledger: Ledger, rows: Iterable[DeliveryRow], state: str, reason: str = ""
+) -> set[int]:  # fmt: skip
+    """These deliveries are drained, and nothing of their bodies is kept; or set aside, and may be read again.
+
+    The numbers of those that ended so. One that came again since its row was read stays pending, for what it tells of
+    may be later than what was fetched; one that another drain has ended is not ended twice.
+    """
+    ended: dict[str, Any] = {"inbox_state": state, "reason": reason, "drained_at": ledger.now()}
+    if state != "aside":
+        ended["body"] = None
+    numbers = set[int]()
+    for heard, those in groupby(sorted(rows, key=lambda row: row.heard), key=lambda row: row.heard):
+        as_read = and_(
+            inbox.c.delivery_id.in_([row.delivery_id for row in those]), inbox.c.heard == heard,
+            inbox.c.inbox_state == "pending",
+        )  # fmt: skip
+        numbers.update(tx.execute(update(inbox).where(as_read).values(ended).returning(inbox.c.delivery_id)).scalars())
+    return numbers
 
 
 # -- tickets -----------------------------------------------------------------------------------------------------------

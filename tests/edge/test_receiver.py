@@ -21,9 +21,8 @@ import uvicorn
 from cryptography.fernet import Fernet
 
 from airflow_provider_qadzd.ledger import Ledger, identity
-from airflow_provider_qadzd.ledger.vault import Secrets, Vault
+from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets, Vault
 from airflow_provider_qadzd.plugin.receiver import LARGEST_BODY, receiver_app
-from airflow_provider_qadzd.sync.onboard import SIGNING
 from airflow_provider_qadzd.zendesk.webhook import TEST_SECRET, sign
 
 SECRET = "a-signing-secret-of-the-account"

@@ -29,7 +29,7 @@ def drain(ledger: Ledger, account_id: int = 1, state: str = "drained") -> int:
     """End all pending deliveries; how many there were."""
     pending = tickets.pending_deliveries(ledger, account_id, 100)
     with ledger.writing() as tx:
-        tickets.end_deliveries(tx, ledger, [row.delivery_id for row in pending], state, "said why")
+        tickets.end_deliveries(tx, ledger, pending, state, "said why")
     return len(pending)
 
 
@@ -74,14 +74,44 @@ def test_a_repeated_payload_is_dropped(ledger: Ledger, again: tuple[str, str], d
 def test_a_repeated_signature_without_an_id_reopens_what_was_drained(ledger: Ledger, clock: SetClock) -> None:
     """While it is pending it is one delivery; once drained the repeat may be news; set aside it stays aside."""
     assert tickets.store_delivery(ledger, a_delivery("s1"))
-    assert not tickets.store_delivery(ledger, a_delivery("s1"))
+    assert tickets.store_delivery(ledger, a_delivery("s1"))
     assert drain(ledger) == 1
     clock.sleep(60)
     assert tickets.store_delivery(ledger, a_delivery("s1"))
     (row,) = tickets.pending_deliveries(ledger, 1, 100)
-    assert (row.received_at, row.drained_at) == (ledger.now(), None)
+    assert (row.received_at, row.drained_at, row.heard) == (ledger.now(), None, 3)
     assert drain(ledger, state="aside") == 1
     assert not tickets.store_delivery(ledger, a_delivery("s1"))
+
+
+def test_what_comes_again_while_it_is_fetched_stays_pending(ledger: Ledger) -> None:
+    """Two changes within a second have one signature: the second may come when the ticket was fetched for the first."""
+    for signature in ("s1", "s2"):
+        tickets.store_delivery(ledger, a_delivery(signature))
+    read = tickets.pending_deliveries(ledger, 1, 100)
+    tickets.store_delivery(ledger, a_delivery("s1"))
+    with ledger.writing() as tx:
+        assert tickets.end_deliveries(tx, ledger, read, "drained") == {read[1].delivery_id}
+    assert [row.signature for row in tickets.pending_deliveries(ledger, 1, 100)] == ["s1"]
+    assert drain(ledger) == 1
+
+
+def test_a_delivery_ends_once(ledger: Ledger) -> None:
+    """Of two drains that have read the same deliveries, the later one ends none of them."""
+    tickets.store_delivery(ledger, a_delivery("s1"))
+    read = tickets.pending_deliveries(ledger, 1, 100)
+    for expected in ({read[0].delivery_id}, set()):
+        with ledger.writing() as tx:
+            assert tickets.end_deliveries(tx, ledger, read, "drained") == expected
+
+
+def test_many_are_committed_at_once(ledger: Ledger) -> None:
+    """A batch tells of each whether it is news, repeats within the batch too, and either all are there or none."""
+    batch = [a_delivery("s1", "p1"), a_delivery("s2"), a_delivery("s3", "p1"), a_delivery("s2")]
+    assert tickets.store_deliveries(ledger, batch) == [True, True, False, True]
+    with pytest.raises(Exception, match=r"(?i)null"):
+        tickets.store_deliveries(ledger, [a_delivery("s9"), a_delivery("s8", kind=None)])
+    assert [row.signature for row in tickets.pending_deliveries(ledger, 1, 100)] == ["s1", "s2"]
 
 
 def test_a_drained_delivery_keeps_no_body(ledger: Ledger) -> None:
@@ -98,12 +128,14 @@ def test_a_drained_delivery_keeps_no_body(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("payload_id", ["p1", None], ids=["with a signed id", "by the trigger route"])
 def test_two_receivers_take_one_delivery_at_once(open_ledger: Callable[[], Ledger], payload_id: str | None) -> None:
-    """Of receivers that hold the same delivery at the same moment, one stores it and none fails."""
+    """Of receivers that hold the same delivery at the same moment, one stores it and none fails; all are counted."""
     ledgers = [open_ledger() for _ in range(6)]
     with ThreadPoolExecutor(6) as threads:
         for n in range(10):
             row = a_delivery(f"s{n}", payload_id and f"{payload_id}-{n}")
-            assert sum(threads.map(lambda one, row=row: tickets.store_delivery(one, row), ledgers)) == 1
+            news = sum(threads.map(lambda one, row=row: tickets.store_delivery(one, row), ledgers))
+            assert news == (1 if payload_id else 6)
+    assert {row.heard for row in tickets.pending_deliveries(ledgers[0], 1, 100)} == {1 if payload_id else 6}
     assert drain(ledgers[0]) == 10
 
 
