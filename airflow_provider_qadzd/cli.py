@@ -15,6 +15,9 @@ from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 from airflow_provider_qadzd import cli_onboard, cli_plan, cli_records
 from airflow_provider_qadzd.errors import QadzdError
 
+MOST_CONNECTIONS = 1000
+"""At once, to a receiver that runs alone."""
+
 _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
 _PORT = Arg(("--port",), help="Port to listen on", type=int, default=8081)
 _TO = Arg(("--to",), help="Folder to copy the DAG files to", required=True)
@@ -109,7 +112,7 @@ def ledger_status(_given: argparse.Namespace) -> None:
 
 
 def receiver(given: argparse.Namespace) -> None:
-    """The receiver at /qadzd, as in Airflow's api-server."""
+    """The receiver at /qadzd, as in Airflow's api-server, and its counters at /qadzd/metrics."""
     import uvicorn
     from starlette.applications import Starlette
     from starlette.routing import Mount
@@ -117,9 +120,13 @@ def receiver(given: argparse.Namespace) -> None:
     from airflow_provider_qadzd import config
     from airflow_provider_qadzd.plugin.receiver import receiver_app
 
-    app = receiver_app(config.open_ledger, config.receiver_vault, config.number("freshness_seconds"))
+    tolerance = config.number("freshness_seconds")
+    app = receiver_app(config.open_ledger, config.receiver_vault, tolerance, metrics=True)
     routed = Starlette(routes=[Mount("/qadzd", app)])
-    uvicorn.run(routed, host=given.host, port=given.port, log_level="warning", server_header=False)
+    uvicorn.run(
+        routed, host=given.host, port=given.port, log_level="warning", access_log=False, server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+    )  # fmt: skip
 
 
 def dags(given: argparse.Namespace) -> None:

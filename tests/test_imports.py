@@ -30,7 +30,7 @@ LAYERS = {
         "sync.doctor_setup", "sync.fields",
     ),
     "memory": ("ledger",),
-    "receiver": ("plugin.receiver",),
+    "receiver": ("plugin.receiver", "plugin.held_secrets", "plugin.group_commit", "plugin.receiver_counts"),
     "edge": (
         "hooks", "operators", "sensors", "triggers", "plugin", "cli", "cli_onboard", "cli_plan", "cli_records",
         "reviewing", "provider_info", "retry", "config", "doctor",
