@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "mapping file": {"words", "decisions", "yaml"},
     "doing": _BELOW,
     "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography"},
-    "receiver": {*_BELOW, "starlette"},
+    "receiver": {*_BELOW, "receiver", "starlette"},
     "edge": {
         *_BELOW, "package", "receiver", "edge", "airflow", "cryptography", "jinja2", "pendulum", "requests",
         "sqlalchemy", "starlette", "uvicorn",

@@ -8,7 +8,6 @@ has seen number n has seen everything below it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -19,7 +18,6 @@ from airflow_provider_qadzd.ledger.schema import (
     audit_entry,
     inbox,
     link,
-    sensor_stretch,
     ticket,
     ticket_event,
     ticket_history,
@@ -28,7 +26,6 @@ from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, ups
 from airflow_provider_qadzd.ledger.tombstones import Marks, marks_in
 from airflow_provider_qadzd.records import Owner
 
-EventRow = Row[Any]
 DeliveryRow = Row[Any]
 _IDS = 500
 
@@ -38,29 +35,35 @@ _IDS = 500
 
 def store_delivery(ledger: Ledger, row: Mapping[str, Any]) -> bool:
     """Commit one accepted delivery; False if it is a repeat that says nothing new."""
-    with ledger.writing() as tx:
-        return _stored(tx, ledger.now(), row)
+    return store_deliveries(ledger, [row])[0]
 
 
 def store_deliveries(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Commit many in one transaction: one wait for the disk instead of many. All are committed, or none is."""
-    now = ledger.now()
-    with ledger.writing() as tx:
-        return [_stored(tx, now, row) for row in rows]
-
-
-def _stored(tx: Connection, now: str, row: Mapping[str, Any]) -> bool:
-    """Whether a delivery is news.
+    """Commit many in one transaction, all or none: whether each was news.
 
     A repeated signed payload id is dropped. A repeated signature without such an id is counted and opens its delivery
     again: the trigger route signs no id, and two changes of a ticket within a second look the same. It counts also
     while the first is still pending, for a drain may have fetched the ticket between the two.
     """
-    pending = {"received_at": now, "inbox_state": "pending"}
-    # Two receivers may hold the same delivery: the two unique indexes tell which one of them is first.
-    new = insert_into(tx, inbox).values(**row, **pending).on_conflict_do_nothing().returning(inbox.c.delivery_id)
-    if tx.execute(new).first() is not None:
-        return True
+    pending = {"received_at": ledger.now(), "inbox_state": "pending"}
+    with ledger.writing() as tx:
+        # Two receivers may hold the same delivery: the two unique indexes tell which one of them is first.
+        insert = insert_into(tx, inbox).on_conflict_do_nothing().returning(inbox.c.account_id, inbox.c.signature)
+        new = {tuple(row) for row in tx.execute(insert, [{**row, **pending} for row in rows])}
+        return [_is_first(row, new) or _heard_again(tx, row, pending) for row in rows]
+
+
+def _is_first(row: Mapping[str, Any], new: set[tuple[Any, ...]]) -> bool:
+    """Whether this row is the one of its signature that was inserted: of several alike in a group, the first."""
+    key = (row["account_id"], row["signature"])
+    first = key in new
+    new.discard(key)
+    return first
+
+
+def _heard_again(tx: Connection, row: Mapping[str, Any], pending: Mapping[str, Any]) -> bool:
+    if row["payload_id"] is not None:
+        return False
     again = and_(
         inbox.c.account_id == row["account_id"], inbox.c.signature == row["signature"],
         inbox.c.payload_id.is_(None), inbox.c.inbox_state != "aside",
@@ -139,7 +142,7 @@ def end_deliveries(
 # -- tickets -----------------------------------------------------------------------------------------------------------
 
 
-def _lock(tx: Connection, account_id: int) -> None:
+def lock(tx: Connection, account_id: int) -> None:
     """Whoever reads an account's tickets to replace them is alone until the transaction ends.
 
     SQLite has one writer anyhow; on PostgreSQL an older state could otherwise be written over a newer one.
@@ -149,7 +152,7 @@ def _lock(tx: Connection, account_id: int) -> None:
 
 def known_tickets(tx: Connection, account_id: int, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
     """The stored rows of these tickets, by id, which nobody else changes until this transaction ends."""
-    _lock(tx, account_id)
+    lock(tx, account_id)
     known: dict[int, Mapping[str, Any]] = {}
     for some in chunks(ids, _IDS):
         asked = select(ticket).where(ticket.c.account_id == account_id, ticket.c.ticket_id.in_(some))
@@ -184,7 +187,7 @@ def customers_of(tx: Connection, requesters: Mapping[int | None, Owner]) -> dict
 
 def tickets_to_match(tx: Connection, account_id: int, after: int) -> dict[int, Mapping[str, Any]]:
     """The next tickets whose customer may move: open ones, and closed ones that have none yet. Held as above."""
-    _lock(tx, account_id)
+    lock(tx, account_id)
     page = tx.execute(
         select(ticket)
         .where(
@@ -300,62 +303,3 @@ def store_history(tx: Connection, account_id: int, rows: Iterable[Mapping[str, A
             if row["ticket_id"] in about or marks.has_zendesk_id(account_id, "user", row["updater_id"]):
                 row["children"] = []
     upsert(tx, ticket_history, unique.values())
-
-
-# -- the sensor --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Events after `from_seq`, up to `to_seq`."""
-
-    from_seq: int
-    to_seq: int
-
-
-def stretch_of(ledger: Ledger, account_id: int, dag_id: str, task_id: str, run_id: str) -> Stretch | None:
-    """What this run of this sensor returned before, None if it has returned nothing yet."""
-    c = sensor_stretch.c
-    this = and_(c.account_id == account_id, c.dag_id == dag_id, c.task_id == task_id, c.run_id == run_id)
-    with ledger.reading() as tx:
-        row = tx.execute(select(c.from_seq, c.to_seq).where(this)).one_or_none()
-    return None if row is None else Stretch(row.from_seq, row.to_seq)
-
-
-def last_seen(ledger: Ledger, account_id: int, dag_id: str, task_id: str) -> int:
-    """Up to which event earlier runs of this sensor have returned; for a new sensor, up to now."""
-    c = sensor_stretch.c
-    earlier = and_(c.account_id == account_id, c.dag_id == dag_id, c.task_id == task_id)
-    with ledger.reading() as tx:
-        seen = tx.execute(select(func.max(c.to_seq)).where(earlier)).scalar_one()
-        if seen is None:
-            seen = tx.execute(select(account.c.event_seq).where(account.c.account_id == account_id)).scalar_one()
-    return int(seen)
-
-
-def save_stretch(
-    ledger: Ledger, account_id: int, dag_id: str, task_id: str, run_id: str, stretch: Stretch
-) -> None:  # fmt: skip
-    """This run of this sensor returns exactly these events, now and whenever it is cleared."""
-    row = {
-        "account_id": account_id, "dag_id": dag_id, "task_id": task_id, "run_id": run_id,
-        "from_seq": stretch.from_seq, "to_seq": stretch.to_seq, "recorded_at": ledger.now(),
-    }  # fmt: skip
-    with ledger.writing() as tx:
-        upsert(tx, sensor_stretch, [row])
-
-
-def events_after(
-    ledger: Ledger, account_id: int, after: int, *, upto: int | None = None, kinds: Sequence[str] = (),
-    customers: Sequence[str] = (), statuses: Sequence[str] = (), limit: int | None = None,
-) -> list[EventRow]:  # fmt: skip
-    """Events of matched tickets numbered above `after` (at most `upto`), of these kinds, customers and statuses."""
-    c = ticket_event.c
-    wanted = [c.account_id == account_id, c.seq > after, c.customer_key.is_not(None)]
-    if upto is not None:
-        wanted.append(c.seq <= upto)
-    for column, allowed in ((c.kind, kinds), (c.customer_key, customers), (c.status, statuses)):
-        if allowed:
-            wanted.append(column.in_(list(allowed)))
-    with ledger.reading() as tx:
-        return list(tx.execute(select(ticket_event).where(*wanted).order_by(c.seq).limit(limit)).all())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -62,7 +62,7 @@ class GroupCommit:
             while self._waiting:
                 group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
                 rows = [row for row, _ in group]
-                outcomes = await loop.run_in_executor(self._executor, _stored, ledger, rows)
+                outcomes = await loop.run_in_executor(self._executor, stored, ledger, rows)
                 self._bytes -= sum(len(row["body"]) for row in rows)
                 for (_, done), outcome in zip(group, outcomes, strict=True):
                     if isinstance(outcome, Exception):
@@ -74,14 +74,17 @@ class GroupCommit:
             self._writer = None
 
 
-def _stored(ledger: Ledger, rows: Sequence[Row]) -> Sequence[bool | Exception]:
+Store = Callable[[Ledger, Sequence[Row]], Sequence[bool]]
+
+
+def stored(ledger: Ledger, rows: Sequence[Row], store: Store = store_deliveries) -> Sequence[bool | Exception]:
     """What became of each row. One that the database does not take spoils its group, so each is then tried alone."""
     try:
-        return store_deliveries(ledger, rows)
+        return store(ledger, rows)
     except TryLater as away:
         return [away] * len(rows)
     except Exception as error:
         if len(rows) == 1:
             log.error("A delivery could not be stored: %s.", type(error).__name__)
             return [TryLater("The ledger does not take this delivery.")]
-        return [_stored(ledger, [row])[0] for row in rows]
+        return [stored(ledger, [row], store)[0] for row in rows]

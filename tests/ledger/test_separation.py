@@ -12,7 +12,7 @@ from airflow_provider_qadzd.ledger import Ledger, accounts, changes, exports, ti
 from airflow_provider_qadzd.ledger.applying import end_applier, take_applier
 from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.tickets import Stretch
+from airflow_provider_qadzd.ledger.sensing import Stretch, Wanted, claim_stretch
 from tests.ledger.rows import (
     a_change,
     a_flow,
@@ -29,7 +29,7 @@ from tests.ledger.rows import (
 )
 from tests.ledger.test_accounts import a_person, read_contacts
 from tests.ledger.test_changes import items
-from tests.ledger.test_tickets import a_delivery, a_ticket, add
+from tests.ledger.test_tickets import a_delivery, a_ticket, add, seen
 
 
 @pytest.fixture
@@ -163,7 +163,6 @@ def test_tickets_and_events_are_apart(ledger: Ledger, flows: tuple[Flow, Flow]) 
         assert list(tickets.tickets_to_match(tx, test, 0)) == [5]
     add(ledger, test, a_ticket(5), a_ticket(5))
     add(ledger, production, a_ticket(5))
-    assert [len(tickets.events_after(ledger, one, 0)) for one in (test, production)] == [2, 1]
-    tickets.save_stretch(ledger, test, "dag", "wait", "run", Stretch(0, 2))
-    assert tickets.last_seen(ledger, production, "dag", "wait") == 1
-    assert tickets.stretch_of(ledger, production, "dag", "wait", "run") is None
+    assert [seen(ledger, one) for one in (test, production)] == [[1, 2], [1]]
+    stretches = [claim_stretch(ledger, one, "dag", "wait", "run", Wanted())[0] for one in (test, production)]
+    assert stretches == [Stretch(2, 2), Stretch(1, 1)]
