@@ -30,7 +30,7 @@ Doing (the only modules that touch a system and the ledger):
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
                 plans, applying, tickets, sensing, exports, vault (secrets), consents, budget, health, stories, causes,
-                replays, forgetting, tombstones, retention, migrations
+                replays, forgetting, tombstones, retention, rights, migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_onboard cli_plan

@@ -20,6 +20,7 @@ MOST_CONNECTIONS = 1000
 
 _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
 _PORT = Arg(("--port",), help="Port to listen on", type=int, default=8081)
+_ROLE = Arg(("--receiver-role",), help="A PostgreSQL role that may then do what a receiver does, and nothing else")
 _TO = Arg(("--to",), help="Folder to copy the DAG files to", required=True)
 _CONN = Arg(("conn_id",), help="Zendesk connection id")
 _DISCONNECT = Arg(("--disconnect",), help="Revoke the token in Zendesk and forget it instead", action="store_true")
@@ -45,7 +46,7 @@ _SILENT = Arg(
 def get_commands() -> list[GroupCommand]:
     """The `qadzd` group, as Airflow's command line wants it."""
     ledger = (
-        _command("upgrade", "Migrate the ledger's tables to this version", ledger_upgrade),
+        _command("upgrade", "Migrate the ledger's tables to this version", ledger_upgrade, _ROLE),
         _command("status", "Show where the ledger is and its tables' revision", ledger_status),
     )
     plan = (
@@ -92,13 +93,17 @@ def _command(name: str, text: str, act: Callable[[argparse.Namespace], None], *a
     return ActionCommand(name=name, help=text, func=told, args=args)
 
 
-def ledger_upgrade(_given: argparse.Namespace) -> None:
+def ledger_upgrade(given: argparse.Namespace) -> None:
     """Migrate; any number of these may run at once."""
     from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.ledger.rights import grant_to_receiver
 
     ledger = config.unopened_ledger()
     ledger.upgrade()
     print(f"The ledger is at revision {ledger.revision()}.")
+    if given.receiver_role:
+        grant_to_receiver(ledger, given.receiver_role)
+        print(f"The role {given.receiver_role} may take deliveries, and nothing else.")
 
 
 def ledger_status(_given: argparse.Namespace) -> None:

@@ -179,7 +179,7 @@ def _started_again(airflow: Apart, progress: Progress) -> None:
 def drained(ledger: Ledger, ids: Sequence[str]) -> tuple[bool | None, str]:
     """Whether all of these events are drained."""
     with ledger.reading() as tx:
-        states = dict(tx.execute(select(inbox.c.payload_id, inbox.c.inbox_state)).tuples().all())
+        states = {row.payload_id: row.inbox_state for row in tx.execute(select(inbox))}
     left = [one for one in ids if states.get(one) != "drained"]
     return (None, f"{len(left)} of {len(ids)} to go") if left else (True, "")
 
@@ -190,11 +190,8 @@ def verdict(ledger: Ledger, sandbox: SandboxControl, events: Sequence[Parcel]) -
     with ledger.reading() as tx:
         kept = {row.payload_id: row for row in tx.execute(select(inbox))}
         stored = {row.ticket_id: row for row in tx.execute(select(ticket))}
-        told = dict(
-            tx.execute(
-                select(ticket_event.c.delivery_id, func.count()).group_by(ticket_event.c.delivery_id)
-            ).tuples().all()
-        )  # fmt: skip
+        counted = select(ticket_event.c.delivery_id, func.count().label("events")).group_by(ticket_event.c.delivery_id)
+        told = {row.delivery_id: row.events for row in tx.execute(counted)}
     ours = [kept[one.event_id] for one in events if one.event_id in kept]
     seconds = sorted(epoch_of(row.drained_at) - epoch_of(row.received_at) for row in ours if row.drained_at)
     about = {row.ticket_id for row in ours}

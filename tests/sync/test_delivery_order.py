@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 
-from airflow_provider_qadzd.errors import Facts, FixFirst
+from airflow_provider_qadzd.errors import Facts, FixFirst, TryLater
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.schema import inbox, ticket, ticket_event
 from airflow_provider_qadzd.ledger.store import iso
@@ -227,3 +230,19 @@ def test_credentials_that_fail_are_no_poison(ledger: Ledger, clock: SetClock) ->
     with pytest.raises(FixFirst, match="credentials"):
         post.drain()
     assert [row.inbox_state for row in post.rows(inbox)] == ["pending"]
+
+
+def test_a_locked_ledger_loses_nothing(ledger_path: Path, clock: SetClock) -> None:
+    """Locked after the tickets were fetched, the drain is put off; the next one stores each once."""
+    ledger = Ledger(f"sqlite:///{ledger_path}?timeout=0.2", clock)
+    desk = Desk(clock)
+    post = Post(ledger, desk)
+    post.deliver(post.event(1))
+    with closing(sqlite3.connect(ledger_path, isolation_level=None)) as other:
+        desk.meanwhile = lambda: other.execute("BEGIN IMMEDIATE")  # type: ignore[assignment, return-value]
+        with pytest.raises(TryLater, match="locked or away"):
+            post.drain()
+        other.execute("ROLLBACK")
+    post.drain()
+    assert [row.kind for row in post.rows(ticket_event)] == ["updated"]
+    ledger.engine.dispose()
