@@ -43,10 +43,13 @@ def measure() -> list[Measure]:
         for name, ledger in opened.items():
             slug = _onboarded(ledger)
             with _door("receiver", _url(ledger), KEY) as port:
+                before = _asked(port)["seconds"]
                 answers = max((_delivered(port, ledger, slug, n) for n in range(ROUNDS)), key=lambda one: one.rate)
+                each = (_asked(port)["seconds"] - before) / (ROUNDS * COUNT)
                 found += [
                     Measure("Receiver", f"committed in {name}", answers.rate, "deliveries/s", RATE, at_least=True),
                     Measure("Receiver", f"the slowest hundredth on {name}", answers.slowest(0.01) * 1000, "ms", P99),
+                    Measure("Receiver", f"processor time for each on {name}", each * 1000, "ms"),
                     Measure("Receiver", f"{name}, of the app that does nothing", answers.rate / nothing, "ratio"),
                 ]
                 found += _flooded(f"Receiver in a flood of forgeries, on {name}", port, slug)
@@ -106,8 +109,8 @@ def _forge(port: int, slug: str, told: object) -> None:
     told.put(len(answers.took))  # type: ignore[attr-defined]
 
 
-def _asked(port: int) -> dict[str, int]:
-    found: dict[str, int] = requests.get(f"http://127.0.0.1:{port}/statements", timeout=60).json()
+def _asked(port: int) -> dict[str, float]:
+    found: dict[str, float] = requests.get(f"http://127.0.0.1:{port}/statements", timeout=60).json()
     return found
 
 

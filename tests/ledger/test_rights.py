@@ -72,7 +72,8 @@ def test_it_sees_no_token(owners: Ledger, receivers: Ledger) -> None:
     "statement",
     [
         "SELECT * FROM qadzd_wanted", "SELECT * FROM qadzd_ticket", "SELECT * FROM qadzd_link",
-        "DELETE FROM qadzd_inbox", "UPDATE qadzd_account SET slug = 'x'", "DELETE FROM qadzd_credential", "DROP TABLE qadzd_inbox",
+        "DELETE FROM qadzd_inbox", "UPDATE qadzd_account SET slug = 'x'", "DELETE FROM qadzd_credential",
+        "DROP TABLE qadzd_inbox",
     ],
 )  # fmt: skip
 def test_it_may_nothing_else(receivers: Ledger, statement: str) -> None:
