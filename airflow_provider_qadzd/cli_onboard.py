@@ -23,7 +23,7 @@ FIELDS = Arg(("--fields",), help="With --remove: also our fields, and their valu
 
 
 def onboard(given: argparse.Namespace) -> None:
-    """Onboard, or undo it, and print every step and what an admin must still do."""
+    """Onboard, or undo it, and print every step when it is done, and what an admin must still do."""
     from airflow_provider_qadzd.operators.flow import OpenFlow
     from airflow_provider_qadzd.operators.onboard import Asked, onboarded
 
@@ -31,4 +31,4 @@ def onboard(given: argparse.Namespace) -> None:
     asked = Asked(
         given.receiver_url, given.route, given.set_ticket_organization, not given.no_test, given.remove, given.fields
     )  # fmt: skip
-    print(onboarded(OpenFlow(given.flow), asked).told())
+    onboarded(OpenFlow(given.flow), asked, lambda told: print(told, flush=True))

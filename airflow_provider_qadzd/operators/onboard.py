@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_qadzd import config
@@ -31,13 +31,16 @@ class Asked:
     remove_fields: bool = False
 
 
-def onboarded(flow: OpenFlow, asked: Asked) -> Onboarded:
-    """Do what is asked for the flow's account. FixFirst for what is not in the form, or where no address is known."""
+def onboarded(flow: OpenFlow, asked: Asked, tell: Callable[[str], None]) -> Onboarded:
+    """Do what is asked for the flow's account, telling each step.
+
+    FixFirst for what is not in the form, or where no address is known.
+    """
     account, client = flow.zendesk.account, flow.zendesk.client
     secrets = Secrets(flow.ledger, config.receiver_vault(), account.holder)
     url = asked.receiver_url or config.option("receiver_url")
     if asked.remove:
-        return remove(flow.ledger, account, client, secrets, url, fields=asked.remove_fields)
+        return remove(flow.ledger, account, client, secrets, url, tell, fields=asked.remove_fields)
     if not url:
         raise FixFirst(
             "It is not known where Zendesk reaches the receiver.",
@@ -48,7 +51,7 @@ def onboarded(flow: OpenFlow, asked: Asked) -> Onboarded:
         _one_of(ORGANIZATIONS, asked.set_ticket_organization, "set_ticket_organization"),
         asked.test_delivery, flow.zendesk.settings.auth != "api_token",
     )  # fmt: skip
-    return onboard(flow.ledger, account, client, secrets, choices)
+    return onboard(flow.ledger, account, client, secrets, choices, tell)
 
 
 def _one_of(known: Mapping[str, Any], given: str, name: str) -> Any:
@@ -71,6 +74,9 @@ class ZendeskOnboardOperator(FlowOperator):
         self.asked = dict(asked or {})
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        done = onboarded(self.opened(), settings_from(Asked, self.asked, "this run's parameters"))
-        self.log.info("%s", done.told())
-        return {**asdict(done), "steps": [f"{what} {thing}" for what, thing in done.steps]}
+        asked = settings_from(Asked, self.asked, "this run's parameters")
+        done = onboarded(self.opened(), asked, lambda told: self.log.info("%s", told))
+        return {
+            "endpoint": done.endpoint, "webhook_id": done.webhook_id, "route": done.route, "todo": done.todo,
+            "steps": [f"{what} {thing}" for what, thing in done.steps],
+        }  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -51,13 +52,22 @@ class Choices:
 
 @dataclass
 class Onboarded:
-    """What was done, in order, as (what was done, to what), and what an admin must still do."""
+    """What was done, in order, as (what was done, to what), and what an admin must still do.
 
+    Each step is told when it is done, so that a run that fails later has said what it did.
+    """
+
+    tell: Callable[[str], None] = field(repr=False)
     endpoint: str = ""
     webhook_id: str = ""
     route: Route = "events"
     steps: list[tuple[Did, str]] = field(default_factory=list)
     todo: list[str] = field(default_factory=list)
+
+    def did_now(self, what: Did, thing: str) -> None:
+        """A step is done."""
+        self.steps.append((what, thing))
+        self.tell(f"{what:<9} {thing}")
 
     def did(self, what: Did) -> list[str]:
         """The things that this was done to."""
@@ -69,17 +79,21 @@ class Onboarded:
         delivers = f" Zendesk delivers to {self.endpoint}." if self.endpoint else ""
         return f"{', '.join(counts) or 'Nothing to do'}; {len(self.did('kept'))} as they were.{delivers}"
 
-    def told(self) -> str:
-        """The screen: every step, and what is left for a person."""
-        lines = [f"{what:<9} {thing}" for what, thing in self.steps]
-        left = ["", "An admin must still:", *(f"  - {one}" for one in self.todo)] if self.todo else []
-        return "\n".join([*lines, "", self.summary(), *left])
+    def tell_the_end(self) -> None:
+        """The counts, and what is left for a person."""
+        left = ["An admin must still:", *(f"  - {one}" for one in self.todo)] if self.todo else []
+        self.tell("\n".join(["", self.summary(), *left]))
+
+
+def _nobody(_told: str) -> None:
+    pass
 
 
 def onboard(
-    ledger: Ledger, account: Account, client: ZendeskClient, secrets: Secrets, choices: Choices
+    ledger: Ledger, account: Account, client: ZendeskClient, secrets: Secrets, choices: Choices,
+    tell: Callable[[str], None] = _nobody,
 ) -> Onboarded:  # fmt: skip
-    """Make what is missing, mend what can be mended. `secrets` are sealed for the receiver.
+    """Make what is missing, mend what can be mended. `secrets` are sealed for the receiver; `tell` hears each step.
 
     FixFirst, with everything made, if Zendesk's test delivery does not arrive.
     """
@@ -88,16 +102,17 @@ def onboard(
     if set_organization is None:
         set_organization = account.set_ticket_organization
     require_access(client, needed_scopes(set_organization), ledger.clock.time(), scoped=choices.scoped)
-    done = Onboarded(webhooks.endpoint_of(account, choices.public_url))
+    done = Onboarded(tell, webhooks.endpoint_of(account, choices.public_url))
     _ensure_fields(client, done)
     _ensure_webhook(ledger, account, client, secrets, choices, done)
     if set_organization != account.set_ticket_organization:
         identity.note_ticket_organization(ledger, account.account_id, set_organization)
-        done.steps.append(("made", f"setting: organizations are {'' if set_organization else 'not '}set on tickets"))
+        done.did_now("made", f"setting: organizations are {'' if set_organization else 'not '}set on tickets")
     midnight = ledger.clock.time() // _DAY * _DAY
     for leg in (TICKETS, EVENTS):
         exports.start_once(ledger, account.account_id, leg, exports.start_position(midnight))
-    _tell_what_is_left(client, done, set_organization)
+    _see_what_is_left(client, done, set_organization)
+    done.tell_the_end()
     if choices.test_delivery:
         _test_delivery(ledger, account.account_id, client, done)
     return done
@@ -105,13 +120,13 @@ def onboard(
 
 def remove(
     ledger: Ledger, account: Account, client: ZendeskClient, secrets: Secrets, public_url: str = "",
-    *, fields: bool = False,
+    tell: Callable[[str], None] = _nobody, *, fields: bool = False,
 ) -> Onboarded:  # fmt: skip
     """Undo it: our triggers, webhook and its secret go; with `fields` our fields, and their values with them.
 
     The exports keep their place, so that nothing is missing should the account be onboarded again.
     """
-    account, done = identity.account_at(ledger, account.base_url), Onboarded()
+    account, done = identity.account_at(ledger, account.base_url), Onboarded(tell)
     listed = client.webhooks.list()
     ours = webhooks.our_webhook(listed, account, public_url)
     gone = {str(ours["id"])} if ours else set()
@@ -124,10 +139,11 @@ def remove(
         there = fields_there(client, kind)
         for key in [key for key in OURS[kind] if key in there]:
             _delete_field(client, kind, there[key])
-            done.steps.append(("removed", f"{kind} field {key}"))
+            done.did_now("removed", f"{kind} field {key}")
     done.todo.append("Pause the flow's DAGs: the exports keep their place, and would go on.")
     if not fields:
         done.todo.append("Delete the fields that begin with qad_ in Admin Center, if nobody needs their values.")
+    done.tell_the_end()
     return done
 
 
@@ -142,7 +158,7 @@ def _ensure_fields(client: ZendeskClient, done: Onboarded) -> None:
             name, found = f"{kind} field {key}", there.get(key)
             if found is None:
                 _create_field(client, kind, {"key": key, "title": title, "type": FIELD_TYPE})
-                done.steps.append(("made", name))
+                done.did_now("made", name)
             elif found.get("type") != FIELD_TYPE:
                 done.todo.append(
                     f"Delete the {name} in Admin Center and run this again: it is of type {found.get('type')}, "
@@ -150,9 +166,9 @@ def _ensure_fields(client: ZendeskClient, done: Onboarded) -> None:
                 )
             elif not found.get("active"):
                 _update_field(client, kind, int(found["id"]), {"active": True})
-                done.steps.append(("repaired", f"{name}: switched on again"))
+                done.did_now("repaired", f"{name}: switched on again")
             else:
-                done.steps.append(("kept", name))
+                done.did_now("kept", name)
 
 
 def _create_field(client: ZendeskClient, kind: Kind, body: dict[str, str]) -> None:
@@ -196,13 +212,13 @@ def _ensure_webhook(
     identity.note_onboarding(ledger, account.account_id, done.webhook_id)
     if changes:
         client.webhooks.update(done.webhook_id, changes)
-    done.steps.append(step)
+    done.did_now(*step)
     stale.update(webhooks.abandoned_webhooks(listed, done.webhook_id, done.endpoint))
     foreign = _foreign(listed, {*stale, done.webhook_id})
     if done.route == "triggers":
         ours = webhooks.our_triggers(client.triggers.list(), foreign)
         for title, became in webhooks.ensure_triggers(client, ours, done.webhook_id).items():
-            done.steps.append((became, f"trigger {title!r}"))
+            done.did_now(became, f"trigger {title!r}")
     else:
         _remove_triggers(client, foreign, done)
     _remove_webhooks(client, secrets, stale, done.webhook_id, done)
@@ -227,18 +243,18 @@ def _foreign(listed: list[Row], ours: set[str]) -> set[str]:
 def _remove_triggers(client: ZendeskClient, foreign: set[str], done: Onboarded) -> None:
     for trigger in webhooks.our_triggers(client.triggers.list(), foreign):
         client.triggers.delete(int(trigger["id"]))
-        done.steps.append(("removed", f"trigger {trigger['title']!r}"))
+        done.did_now("removed", f"trigger {trigger['title']!r}")
 
 
 def _remove_webhooks(client: ZendeskClient, secrets: Secrets, gone: set[str], used: str, done: Onboarded) -> None:
     """Delete webhooks, and drop every signing secret but that of the one in use: none may open the door any more."""
     for webhook_id in sorted(gone):
         client.webhooks.delete(webhook_id)
-        done.steps.append(("removed", f"webhook {webhook_id}"))
+        done.did_now("removed", f"webhook {webhook_id}")
     for name in secrets.names(SIGNING):
         if name != f"{SIGNING}{used}":
             secrets.forget(name)
-            done.steps.append(("removed", f"signing secret of webhook {name.removeprefix(SIGNING)}"))
+            done.did_now("removed", f"signing secret of webhook {name.removeprefix(SIGNING)}")
 
 
 # -- a delivery for a test ---------------------------------------------------------------------------------------------
@@ -274,7 +290,7 @@ def _test_delivery(ledger: Ledger, account_id: int, client: ZendeskClient, done:
                 advice="Another receiver answers there, or it has another ledger: compare QADZD_LEDGER_URL.",
             )
         clock.sleep(0.2)
-    done.steps.append(("tested", f"Zendesk's test delivery arrived within {clock.time() - began:.1f} s"))
+    done.did_now("tested", f"Zendesk's test delivery arrived within {clock.time() - began:.1f} s")
 
 
 _WORDS = {
@@ -289,7 +305,7 @@ _WORDS = {
 # -- what is left for a person -----------------------------------------------------------------------------------------
 
 
-def _tell_what_is_left(client: ZendeskClient, done: Onboarded, set_organization: bool) -> None:
+def _see_what_is_left(client: ZendeskClient, done: Onboarded, set_organization: bool) -> None:
     if not done.endpoint.startswith("https://"):
         done.todo.append("Serve the receiver over https, which Zendesk asks for, and run this again.")
     if done.route == "triggers":
