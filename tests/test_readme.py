@@ -12,6 +12,8 @@ import pytest
 from airflow_provider_qadzd.ledger.schema import metadata
 from airflow_provider_qadzd.provider_info import get_provider_info
 from airflow_provider_qadzd.qad.client import QadSettings
+from airflow_provider_qadzd.qad.qxtend_settings import PROFILES, QxtendSettings
+from airflow_provider_qadzd.sync.policies import ALLOWED
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
 
 ROOT = Path(__file__).parents[1]
@@ -43,16 +45,25 @@ def test_options_are_those_of_the_provider() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "which"), [(QadSettings, "qad_default"), (ZendeskSettings, "zendesk_default")], ids=["qad", "zendesk"]
+    ("settings", "which"),
+    [(QadSettings, "qad_default"), (QxtendSettings, "qad_qxtend"), (ZendeskSettings, "zendesk_default")],
+    ids=["qad", "qxtend", "zendesk"],
 )
 def test_extras_are_those_of_the_connection(settings: type, which: str) -> None:
     """Each extra that the README explains is one that the connection takes."""
     part = README.split(f"**`{which}`**", 1)[1].split("\n**`", 1)[0]
     rows = [line for line in part.splitlines() if line.startswith("| `")]
-    known = {field.name for field in fields(settings)}
+    known = {field.name for field in fields(settings)} | set(PROFILES)
     assert rows
     for row in rows:
         assert set(names(row.split("|")[1])) <= known
+
+
+def test_qxtend_is_explained_whole() -> None:
+    """A site that has to describe its own QXtend finds every setting and every profile."""
+    part = README.split("**`qad_qxtend`**", 1)[1].split("\n**`", 1)[0]
+    explained = {name for line in part.splitlines() if line.startswith("| `") for name in names(line.split("|")[1])}
+    assert explained == {field.name for field in fields(QxtendSettings)} | set(PROFILES)
 
 
 def test_dags_are_those_in_the_folder() -> None:
@@ -77,6 +88,26 @@ def test_commands_exist() -> None:
     source = (ROOT / "airflow_provider_qadzd" / "cli.py").read_text()
     for command in set(re.findall(r"airflow qadzd ([a-z-]+)", README)):
         assert f'"{command}"' in source, command
+
+
+def test_collisions_name_their_settings_and_tests() -> None:
+    """Each row of the collision table names settings with their default first, and a test that exists."""
+    written = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    told = set()
+    for situation, _, setting, test in table("Collisions", "situation"):
+        (name,) = names(test)
+        assert f"def {name}(" in written, name
+        if names(setting):
+            option, *values = names(setting)
+            assert tuple(values) == ALLOWED[option], situation
+            told.add(option)
+    assert told == set(ALLOWED)
+
+
+def test_policies_are_options() -> None:
+    """Each policy is an option of the provider, with the first allowed value as its default."""
+    options = get_provider_info()["config"]["qadzd"]["options"]
+    assert {name: options[name]["default"] for name in ALLOWED} == {name: one[0] for name, one in ALLOWED.items()}
 
 
 def test_python_blocks_run() -> None:

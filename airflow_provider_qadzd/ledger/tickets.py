@@ -172,17 +172,22 @@ def linked_owners(tx: Connection, account_id: int, kind: str, ids: set[int | Non
 
 
 def customers_of(tx: Connection, requesters: Mapping[int | None, Owner]) -> dict[tuple[int, str], list[Owner]]:
-    """The customers that each linked contact belongs to, by flow and contact key."""
+    """The customers that each linked contact belongs to, by flow and contact key.
+
+    Those that they have left count only for who belongs to nobody any more.
+    """
     customers: dict[tuple[int, str], list[Owner]] = {}
+    left: dict[tuple[int, str], list[Owner]] = {}
     contacts = sorted({owner.customer for owner in requesters.values()})
     flows = sorted({owner.flow_id for owner in requesters.values()})
     for some in chunks(contacts, _IDS):
-        asked = select(link.c.flow_id, link.c.record_key, link.c.other_key).where(
+        asked = select(link.c.flow_id, link.c.record_key, link.c.other_key, link.c.ended_at).where(
             link.c.flow_id.in_(flows), link.c.kind == "membership", link.c.record_key.in_(some)
         )
         for row in tx.execute(asked.order_by(link.c.flow_id, link.c.record_key, link.c.other_key)):
-            customers.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
-    return customers
+            found = customers if row.ended_at is None else left
+            found.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
+    return {**left, **customers}
 
 
 def tickets_to_match(tx: Connection, account_id: int, after: int) -> dict[int, Mapping[str, Any]]:

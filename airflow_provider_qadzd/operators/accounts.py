@@ -10,14 +10,14 @@ from airflow.sdk import Asset
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.ledger import plans
+from airflow_provider_qadzd.ledger import accounts, changes, plans
 from airflow_provider_qadzd.ledger.applying import BUSY
-from airflow_provider_qadzd.operators.flow import FlowOperator, run_name
+from airflow_provider_qadzd.operators.flow import FlowOperator, OpenFlow, run_name
+from airflow_provider_qadzd.operators.links import About, agent_page, plan_page
 from airflow_provider_qadzd.sync.apply import Applier, Done, Waiting
 from airflow_provider_qadzd.sync.collect import collect
 from airflow_provider_qadzd.sync.draft import Mode, draft_plan
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
-from airflow_provider_qadzd.sync.plan import Brake
 from airflow_provider_qadzd.sync.receive import match_again
 from airflow_provider_qadzd.sync.review import release_reviewed
 from airflow_provider_qadzd.triggers.zendesk_jobs import JobsEnd
@@ -29,16 +29,33 @@ def accounts_asset(flow: str) -> Asset:
 
 
 class QadCollectOperator(FlowOperator):
-    """Read every QAD customer and contact into the ledger. Returns rows and completeness by kind."""
+    """Read QAD's customers and contacts into the ledger. Returns mode, rows and completeness by kind.
+
+    With `full` all of them, else what was changed lately, where QAD can tell. With `release_brake` a read that has
+    shrunk is believed. A connection that does not fit its QAD is FixFirst before anything is read, with the nearest
+    match of what is wrong.
+    """
+
+    template_fields: Sequence[str] = ("flow", "full", "release_brake")
+
+    def __init__(self, *, full: str | bool = False, release_brake: str | bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.full, self.release_brake = full, release_brake
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         flow = self.opened()
-        mapping = flow.rules.mapping
-        counts = {}
-        for read in collect(flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context), mapping):
+        self.about = About(qad=flow.qad.qad_url)
+        flow.qad.refuse_unfit()
+        reads = collect(
+            flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context), flow.rules.mapping,
+            full=_yes(self.full), brake=config.brake(_yes(self.release_brake)), patience=config.patience(),
+        )  # fmt: skip
+        for read in reads:
             self.log.info("QAD: %s.", read.summary())
-            counts[read.kind] = {"rows": read.rows, "complete": read.complete, "reason": read.reason}
-        return counts
+        return {
+            read.kind: {"rows": read.rows, "mode": read.mode, "complete": read.complete, "reason": read.reason}
+            for read in reads
+        }
 
 
 class ZendeskMirrorOperator(FlowOperator):
@@ -81,9 +98,11 @@ class AccountsPlanOperator(FlowOperator):
         if coming is not None:
             self.log.info("Plan %s is approved and about to be applied; no new plan is made.", coming.plan_id)
             return _told(coming.plan_id, coming.plan_hash, coming.counts, coming.change_count)
-        share = 1.0 if _yes(self.release_brake) else config.number("brake_share")
-        brake = Brake(share, int(config.number("brake_floor")))
-        plan = draft_plan(flow.ledger, flow.flow, flow.rules, run, brake, mode, flow.zendesk.bulk_import)
+        brake = config.brake(_yes(self.release_brake))
+        plan = draft_plan(
+            flow.ledger, flow.flow, flow.rules, run, brake, mode, flow.zendesk.bulk_import, config.patience()
+        )  # fmt: skip
+        self.about = about_plan(flow, plan.plan_id)
         self.log.info("%s%s", plan.summary(), _NEXT[mode].format(plan.plan_id) if plan.changes else "")
         return _told(plan.plan_id, plan.plan_hash, plan.counts, plan.changes)
 
@@ -92,8 +111,10 @@ class AccountsPlanOperator(FlowOperator):
             raise FixFirst("No plan is named.", advice="Give plan_id, the number of the plan that was reviewed.")
         flow = self.opened()
         released = release_reviewed(
-            flow.ledger, flow.flow, flow.rules, int(self.plan_id), run, skip_moved=_yes(self.skip_moved)
-        )
+            flow.ledger, flow.flow, flow.rules, int(self.plan_id), run, config.patience(),
+            skip_moved=_yes(self.skip_moved),
+        )  # fmt: skip
+        self.about = about_plan(flow, released.plan_id)
         self.log.info("%s", released.summary())
         row = plans.plan_at(flow.ledger, released.plan_id)
         return _told(row.plan_id, row.plan_hash, row.counts, row.change_count - len(released.moved))
@@ -104,6 +125,18 @@ _NEXT: dict[Mode, str] = {
     "dry_run": " Dry run: nothing will be sent. `airflow qadzd plan show {}` shows every change.",
     "approve": " Plan {0} waits for a review: /qadzd/plans/{0} in Airflow, or `airflow qadzd plan show {0}`.",
 }
+
+
+def about_plan(flow: OpenFlow, plan_id: int) -> About:
+    """The plan; and the record that it is about, on both sides, if that is one."""
+    account, plan = flow.zendesk.account.base_url, plan_page(plan_id)
+    record = plans.only_record(flow.ledger, plan_id)
+    if record is None:
+        return About(agent_page(account), flow.qad.qad_url, plan)
+    kind, key = record
+    found = changes.linked_id(flow.ledger, flow.flow, kind, key)
+    page = accounts.wanted_body(flow.ledger, flow.flow, kind, key).get("organization_fields.qad_link")
+    return About(agent_page(account, kind, found), str(page or flow.qad.qad_url), plan)
 
 
 def plan_mode(text: str) -> Mode:
@@ -140,7 +173,7 @@ class AccountsApplyOperator(FlowOperator):
         flow = self.opened()
         applier = Applier(
             flow.ledger, flow.flow, flow.zendesk.client, run_name(context), int(self.plan_id),
-            bulk=flow.zendesk.bulk_import, mapping=flow.rules.mapping, writes=writes,
+            bulk=flow.zendesk.bulk_import, rules=flow.rules, writes=writes,
         )  # fmt: skip
         patience = time.monotonic() + config.number("wait_in_place_seconds")
         while not isinstance(state := self._step(applier), Done):
@@ -153,6 +186,7 @@ class AccountsApplyOperator(FlowOperator):
                 jobs_end = JobsEnd(flow.settings.zendesk, state.jobs)
                 self.defer(trigger=jobs_end, method_name="execute", kwargs={"writes": applier.writes})
             time.sleep(wait)
+        self.about = about_plan(flow, int(self.plan_id))
         moved = match_again(flow.ledger, flow.flow.account_id)
         report = {**state.report, "tickets_matched_again": moved}
         if not report["zendesk_writes"]:

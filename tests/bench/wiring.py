@@ -22,6 +22,9 @@ from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.ledger.identity import Account, Flow
 from airflow_provider_qadzd.ledger.vault import Secrets, Vault
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect
+from airflow_provider_qadzd.qad.reader import NOTHING, QadReader, Read
+from airflow_provider_qadzd.records import Contact
+from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.oauth import OAuthClient, ZendeskAuth
 from airflow_provider_qadzd.zendesk.pace import Pace
@@ -89,6 +92,25 @@ def ledgers(folder: Path) -> Iterator[dict[str, Ledger]]:
             ledger.engine.dispose()
     finally:
         server.cleanup()
+
+
+class CustomersOnly:
+    """A QAD reader without its contacts, for cases that measure how customers are read."""
+
+    def __init__(self, reader: QadReader) -> None:
+        self.customers, self.changed_customers = reader.customers, reader.changed_customers
+        self.customer_exists, self.columns = reader.customer_exists, reader.columns
+        self.check_columns = reader.check_columns
+
+    def contacts(self, further: object = NOTHING) -> Read[Contact]:
+        def nothing(read: Read[Contact]) -> Iterator[list[Contact]]:
+            read.end()
+            yield from ()
+
+        return Read(nothing)
+
+    def changed_contacts(self, _since: str, _further: object = NOTHING) -> Read[Contact] | None:
+        return None
 
 
 KEY = Fernet.generate_key().decode()
@@ -160,3 +182,12 @@ class Wired:
     @property
     def _qad_url(self) -> str:
         return f"{self.sandbox.url}/clouderp"
+
+
+def make_fields(wired: Wired) -> None:
+    """What onboarding makes in Zendesk, and what must be there before the first load."""
+    fields = wired.zendesk.fields
+    for key, title in ORGANIZATION_FIELDS.items():
+        fields.create_organization_field({"key": key, "title": title, "type": "text"})
+    for key, title in USER_FIELDS.items():
+        fields.create_user_field({"key": key, "title": title, "type": "text"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,20 @@ from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.schema import credential
 from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.sandbox import Sandbox
+from tests.edge.conftest import qad_connection, qxtend_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 DAGS = Path(__file__).parents[2] / "dags"
 NAMES = {
     "qadzd_sync_accounts",
+    "qadzd_full_read",
     "qadzd_export_tickets",
     "qadzd_ticket_history",
     "qadzd_ticket_events",
     "qadzd_onboard",
     "qadzd_replay",
     "qadzd_maintain",
+    "qadzd_reconcile",
 }
 
 NO_TEST_DELIVERY = {"test_delivery": False}
@@ -81,10 +85,13 @@ def test_every_dag_is_parsed(dags: dict[str, DAG]) -> None:
         assert dag.catchup is False
 
 
+@pytest.mark.parametrize("qad", [qad_connection, qxtend_connection], ids=["REST", "QXtend"])
 def test_accounts_arrive_and_a_second_run_writes_nothing(
-    dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection
-) -> None:
+    qad: Callable[[str], str], dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """One run puts every customer and contact into Zendesk; the next makes not one write."""
+    monkeypatch.setenv("AIRFLOW_CONN_QAD_DEFAULT", qad(sandbox.url))
     run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     result = run(dags["qadzd_sync_accounts"])
     assert returned(result, "apply")["outcomes"]["organization"] == {"created": 39, "adopted": 1}
@@ -96,6 +103,16 @@ def test_accounts_arrive_and_a_second_run_writes_nothing(
     assert sandbox.get_control("/_sandbox/stats")["zendesk_writes"] == writes
     linked = ledger_file.execute("SELECT count(*) FROM qadzd_link WHERE kind = 'organization'").fetchone()
     assert linked == (40,)
+
+
+def test_the_nightly_read_is_full_and_the_others_are_deltas(dags: dict[str, DAG], sandbox: Sandbox) -> None:
+    """After a complete full read an ordinary run reads what was changed; the nightly DAG, and `full`, read it all."""
+    first = returned(run(dags["qadzd_sync_accounts"], run_conf={"mode": "dry_run"}), "collect")
+    second = returned(run(dags["qadzd_sync_accounts"], run_conf={"mode": "dry_run"}), "collect")
+    asked = returned(run(dags["qadzd_sync_accounts"], run_conf={"mode": "dry_run", "full": True}), "collect")
+    nightly = returned(run(dags["qadzd_full_read"]), "collect")
+    assert [one["customer"]["mode"] for one in (first, second, asked, nightly)] == ["full", "delta", "full", "full"]
+    assert (nightly["customer"]["rows"], nightly["customer"]["complete"]) == (40, True)
 
 
 def test_a_dry_run_plans_and_sends_nothing(dags: dict[str, DAG], sandbox: Sandbox) -> None:
