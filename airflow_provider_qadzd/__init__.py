@@ -29,17 +29,17 @@ Doing (the only modules that touch a system and the ledger):
     sync/drift: what was done by hand in Zendesk; sync/rebuild, sync/rekey: a lost ledger's links, a changed identity
     sync/estimate, sync/review, sync/showing: what a plan costs, whether it still stands, how it is told
     sync/receive, sync/export, sync/ticket_files, sync/ticket_organizations
-    sync/onboard, sync/doctor, sync/story (told to people), sync/forget
+    sync/onboard (sync/webhooks, sync/scopes), sync/doctor, sync/story (told to people), sync/forget
 
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, absence, differences, members,
-                moves, changes, plans, applying, looks, drift, rekeying, tickets, matching, support,
+                moves, changes, plans, applying, looks, drift, rekeying, tickets, sensing, matching, support,
                 ticket_organizations, exports, bulk (whole pages at once), vault (secrets), consents, budget, health,
-                stories, causes, replays, forgetting, tombstones, retention, migrations
+                stories, causes, replays, forgetting, tombstones, retention, rights, migrations
 
 Airflow's edge (alone may import airflow):
-    hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_plan cli_records
-    cli_drift provider_info
+    hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_onboard cli_plan
+    cli_records cli_drift provider_info
 
 The stage:
     sandbox/    both systems simulated; sandbox/demo runs everything

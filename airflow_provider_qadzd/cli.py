@@ -12,11 +12,15 @@ from pathlib import Path
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
-from airflow_provider_qadzd import cli_drift, cli_plan, cli_records
+from airflow_provider_qadzd import cli_drift, cli_onboard, cli_plan, cli_records
 from airflow_provider_qadzd.errors import QadzdError
+
+MOST_CONNECTIONS = 1000
+"""At once, to a receiver that runs alone."""
 
 _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
 _PORT = Arg(("--port",), help="Port to listen on", type=int, default=8081)
+_ROLE = Arg(("--receiver-role",), help="A PostgreSQL role that may then do what a receiver does, and nothing else")
 _TO = Arg(("--to",), help="Folder to copy the DAG files to", required=True)
 _CONN = Arg(("conn_id",), help="Zendesk connection id")
 _QAD_CONN = Arg(("conn_id",), help="QAD connection id", nargs="?", default="qad_default")
@@ -46,7 +50,7 @@ _SILENT = Arg(
 def get_commands() -> list[GroupCommand]:
     """The `qadzd` group, as Airflow's command line wants it."""
     ledger = (
-        _command("upgrade", "Migrate the ledger's tables to this version", ledger_upgrade),
+        _command("upgrade", "Migrate the ledger's tables to this version", ledger_upgrade, _ROLE),
         _command("status", "Show where the ledger is and its tables' revision", ledger_status),
         _command("rebuild", "Find lost links again by Zendesk's external ids", cli_drift.rebuild, _FLOW),
     )
@@ -61,6 +65,11 @@ def get_commands() -> list[GroupCommand]:
     commands = (
         GroupCommand("plan", "What a run would change, to be seen and approved", plan),
         GroupCommand("ledger", "The ledger's database", ledger),
+        _command(
+            "onboard", "Get a Zendesk account ready, or undo it", cli_onboard.onboard, cli_onboard.FLOW,
+            cli_onboard.URL, cli_onboard.ROUTE, cli_onboard.ORGANIZATIONS, cli_onboard.NO_TEST, cli_onboard.REMOVE,
+            cli_onboard.FIELDS,
+        ),
         _command("receiver", "Serve the webhook receiver alone", receiver, _HOST, _PORT),
         _command("connect", "Authorize a Zendesk connection in any browser", connect, _CONN, _DISCONNECT),
         _command("dags", "Copy this package's DAG files", dags, _TO),
@@ -76,7 +85,7 @@ def get_commands() -> list[GroupCommand]:
         _command("replay", "Decide again what came to nothing", cli_records.replay, _SOME_KEY, _ONE_FLOW, *_CHOSEN),
         _command("tickets", "List a QAD customer's tickets", cli_records.tickets, _CODE, _ONE_FLOW, _LIMIT, _JSON),
         _command("why", "Why records are not in Zendesk", cli_records.why, _ANY_KEY, _ONE_FLOW, _JSON),
-    )
+    )  # fmt: skip
     return [GroupCommand(name="qadzd", help="Sync QAD accounts and Zendesk tickets", subcommands=commands)]
 
 
@@ -93,13 +102,17 @@ def _command(name: str, text: str, act: Callable[[argparse.Namespace], None], *a
     return ActionCommand(name=name, help=text, func=told, args=args)
 
 
-def ledger_upgrade(_given: argparse.Namespace) -> None:
+def ledger_upgrade(given: argparse.Namespace) -> None:
     """Migrate; any number of these may run at once."""
     from airflow_provider_qadzd import config
+    from airflow_provider_qadzd.ledger.rights import grant_to_receiver
 
     ledger = config.unopened_ledger()
     ledger.upgrade()
     print(f"The ledger is at revision {ledger.revision()}.")
+    if given.receiver_role:
+        grant_to_receiver(ledger, given.receiver_role)
+        print(f"The role {given.receiver_role} may take deliveries, and nothing else.")
 
 
 def ledger_status(_given: argparse.Namespace) -> None:
@@ -113,7 +126,7 @@ def ledger_status(_given: argparse.Namespace) -> None:
 
 
 def receiver(given: argparse.Namespace) -> None:
-    """The receiver at /qadzd, as in Airflow's api-server."""
+    """The receiver at /qadzd, as in Airflow's api-server, and its counters at /qadzd/metrics."""
     import uvicorn
     from starlette.applications import Starlette
     from starlette.routing import Mount
@@ -121,9 +134,13 @@ def receiver(given: argparse.Namespace) -> None:
     from airflow_provider_qadzd import config
     from airflow_provider_qadzd.plugin.receiver import receiver_app
 
-    app = receiver_app(config.open_ledger, config.receiver_vault, config.number("freshness_seconds"))
+    tolerance = config.number("freshness_seconds")
+    app = receiver_app(config.open_ledger, config.receiver_vault, tolerance, metrics=True)
     routed = Starlette(routes=[Mount("/qadzd", app)])
-    uvicorn.run(routed, host=given.host, port=given.port, log_level="warning", server_header=False)
+    uvicorn.run(
+        routed, host=given.host, port=given.port, log_level="warning", access_log=False, server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+    )  # fmt: skip
 
 
 def dags(given: argparse.Namespace) -> None:

@@ -28,13 +28,15 @@ LAYERS = {
     "doing": (
         "sync.__init__", "sync.absence", "sync.collect", "sync.mirror", "sync.moves", "sync.draft", "sync.pairs",
         "sync.singly", "sync.apply", "sync.estimate", "sync.review", "sync.showing", "sync.story", "sync.forget",
-        "sync.receive", "sync.export", "sync.ticket_files", "sync.ticket_organizations", "sync.onboard", "sync.doctor",
+        "sync.receive", "sync.export", "sync.ticket_files", "sync.ticket_organizations", "sync.onboard",
+        "sync.webhooks", "sync.scopes", "sync.doctor",
         "sync.doctor_setup", "sync.fields", "sync.drift", "sync.rebuild", "sync.rekey",
     ),
     "memory": ("ledger",),
-    "receiver": ("plugin.receiver",),
+    "receiver": ("plugin.receiver", "plugin.held_secrets", "plugin.group_commit", "plugin.receiver_counts"),
     "edge": (
-        "hooks", "operators", "sensors", "triggers", "plugin", "cli", "cli_plan", "cli_records", "cli_drift",
+        "hooks", "operators", "sensors", "triggers", "plugin", "cli", "cli_onboard", "cli_plan", "cli_records",
+        "cli_drift",
         "reviewing", "provider_info", "retry", "config", "doctor",
     ),
     "sandbox": ("sandbox",),
@@ -53,7 +55,7 @@ MAY_IMPORT = {
     "mapping file": {"words", "decisions", "yaml"},
     "doing": {*_BELOW, "msgspec"},
     "memory": {"words", "memory", "sqlalchemy", "alembic", "cryptography", "msgspec"},
-    "receiver": {*_BELOW, "starlette"},
+    "receiver": {*_BELOW, "receiver", "starlette"},
     "edge": {
         *_BELOW, "package", "receiver", "edge", "airflow", "cryptography", "jinja2", "pendulum", "requests",
         "sqlalchemy", "starlette", "uvicorn",

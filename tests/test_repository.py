@@ -253,6 +253,8 @@ def test_compose_receiver_holds_least(services: dict[str, dict[str, Any]]) -> No
     receiver = services["receiver"]
     assert set(receiver["environment"]) == {"QADZD_LEDGER_URL", "QADZD_RECEIVER_KEYS"}
     assert not {"volumes", "env_file", "secrets"} & set(receiver)
+    assert receiver["environment"]["QADZD_LEDGER_URL"].startswith("postgresql+psycopg://qadzd_receiver:")
+    assert "--receiver-role qadzd_receiver" in services["init"]["command"][-1]
     assert receiver["networks"] == ["receiving"]
     others = {name for name, found in services.items() if "receiving" in found.get("networks", [])}
     assert others == {"receiver", "postgres", "sandbox"}
@@ -281,7 +283,7 @@ def test_compose_knows_no_secret(services: dict[str, dict[str, Any]]) -> None:
         if re.search(r"KEY|SECRET|PASSWORD|_CONN$|BACKEND|LEDGER_URL", setting)
         for variable in re.findall(r"\$\{(\w+)", value) or pytest.fail(f"{setting} is written down")
     }
-    assert len(used) == 9
+    assert len(used) == 10
     for variable in used:
         assert f"${{{variable}:?" in text
         assert f"${{{variable}:-" not in text
@@ -335,12 +337,13 @@ def test_compose_ledger_role_is_shut_out_of_airflow() -> None:
     """The ledger has its own database and role, and nobody connects to Airflow's database by default."""
     sql = yaml.safe_load(read("docker-compose.yaml"))["configs"]["databases"]["content"]
     assert "CREATE DATABASE qadzd OWNER qadzd;" in sql
+    assert "GRANT CONNECT ON DATABASE qadzd TO qadzd_receiver;" in sql
     assert re.search(r"REVOKE CONNECT ON DATABASE airflow,.* FROM PUBLIC;", sql)
     # Compose would take a dollar sign as one of its own variables.
     assert "$" not in sql
 
 
-@pytest.mark.parametrize("command", ["tests.bench", "tests.bench.backfill", "tests.conformance"])
+@pytest.mark.parametrize("command", ["tests.bench", "tests.bench.backfill", "tests.bench.burst", "tests.conformance"])
 def test_what_runs_outside_of_the_tests_starts(command: str) -> None:
     """Bench and conformance import everything they need, since no test runs them."""
     done = subprocess.run([sys.executable, "-m", command, "--help"], cwd=ROOT, capture_output=True, text=True)

@@ -110,6 +110,16 @@ def note_ticket_organization(ledger: Ledger, account_id: int, wanted: bool) -> N
         tx.execute(update(account).where(account.c.account_id == account_id).values(set_ticket_organization=wanted))
 
 
+def note_removal(ledger: Ledger, account_id: int) -> None:
+    """The account has no webhook of ours any more, and nothing is set on its tickets."""
+    with ledger.writing() as tx:
+        tx.execute(
+            update(account)
+            .where(account.c.account_id == account_id)
+            .values(webhook_id=None, onboarded_at=None, set_ticket_organization=False)
+        )
+
+
 def flow_named(
     ledger: Ledger, name: str, source_id: int, account_id: int, organization_template: str, user_template: str
 ) -> Flow:

@@ -302,7 +302,7 @@ drift = _table(
 
 inbox = _table(
     "inbox",
-    "Each accepted webhook delivery. `body` goes once it is drained, not while set aside.",
+    "Each accepted webhook delivery. `body` goes once it is drained, not while set aside; `heard`: how often it came.",
     Column("delivery_id", Id, primary_key=True),
     _required("account_id", Id),
     Column("payload_id", Key),
@@ -312,6 +312,7 @@ inbox = _table(
     Column("ticket_id", BigInteger),
     _required("occurred_at", String, server_default=""),
     _required("received_at", String),
+    _required("heard", Integer, server_default=text("1")),
     _required("inbox_state", Key),
     _required("reason", Text, server_default=""),
     Column("drained_at", String),

@@ -8,7 +8,7 @@ has seen number n has seen everything below it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select, update
@@ -18,15 +18,13 @@ from airflow_provider_qadzd.ledger.schema import (
     account,
     audit_entry,
     inbox,
-    sensor_stretch,
     ticket,
     ticket_event,
     ticket_history,
 )
-from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
+from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into
 from airflow_provider_qadzd.ledger.tombstones import Marks, marks_in
 
-EventRow = Row[Any]
 DeliveryRow = Row[Any]
 _IDS = 500
 _PAGE = 1000
@@ -36,22 +34,57 @@ _PAGE = 1000
 
 
 def store_delivery(ledger: Ledger, row: Mapping[str, Any]) -> bool:
-    """Commit one accepted delivery; False if it is a repeat of one that is still to be drained.
+    """Commit one accepted delivery; False if it is a repeat that says nothing new."""
+    return store_deliveries(ledger, [row])[0]
 
-    A repeated signed payload id is dropped. A repeated signature without an id, of a delivery already drained, reopens
-    it: the trigger route signs no id, so the repeat may be news.
+
+def store_deliveries(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Commit many in one transaction, all or none: whether each was news.
+
+    A repeated signed payload id is dropped. A repeated signature without such an id is counted and opens its delivery
+    again: the trigger route signs no id, and two changes of a ticket within a second look the same. It counts also
+    while the first is still pending, for a drain may have fetched the ticket between the two.
     """
     pending = {"received_at": ledger.now(), "inbox_state": "pending"}
     with ledger.writing() as tx:
         # Two receivers may hold the same delivery: the two unique indexes tell which one of them is first.
-        new = insert_into(tx, inbox).values(**row, **pending).on_conflict_do_nothing().returning(inbox.c.delivery_id)
-        if tx.execute(new).first() is not None:
-            return True
-        drained = and_(
-            inbox.c.account_id == row["account_id"], inbox.c.signature == row["signature"],
-            inbox.c.payload_id.is_(None), inbox.c.inbox_state == "drained",
-        )  # fmt: skip
-        return tx.execute(update(inbox).where(drained).values(drained_at=None, **pending)).rowcount == 1
+        insert = insert_into(tx, inbox).on_conflict_do_nothing().returning(inbox.c.account_id, inbox.c.signature)
+        new = {tuple(row) for row in tx.execute(insert, [{**row, **pending} for row in rows])}
+        return [_is_first(row, new) or _heard_again(tx, row, pending) for row in rows]
+
+
+def _is_first(row: Mapping[str, Any], new: set[tuple[Any, ...]]) -> bool:
+    """Whether this row is the one of its signature that was inserted: of several alike in a group, the first."""
+    key = (row["account_id"], row["signature"])
+    first = key in new
+    new.discard(key)
+    return first
+
+
+def _heard_again(tx: Connection, row: Mapping[str, Any], pending: Mapping[str, Any]) -> bool:
+    if row["payload_id"] is not None:
+        return False
+    again = and_(
+        inbox.c.account_id == row["account_id"], inbox.c.signature == row["signature"],
+        inbox.c.payload_id.is_(None), inbox.c.inbox_state != "aside",
+    )  # fmt: skip
+    reopened = update(inbox).where(again).values(drained_at=None, heard=inbox.c.heard + 1, **pending)
+    return tx.execute(reopened).rowcount == 1
+
+
+def end_test_delivery(ledger: Ledger, account_id: int, payload_id: str) -> bool:
+    """Whether the delivery that onboarding had Zendesk send has come; nobody needs to drain it."""
+    its = and_(inbox.c.account_id == account_id, inbox.c.payload_id == payload_id)
+    values = {"inbox_state": "drained", "reason": "onboarding's test", "drained_at": ledger.now(), "body": None}
+    with ledger.writing() as tx:
+        return tx.execute(update(inbox).where(its).values(values)).rowcount == 1
+
+
+def newest_delivery(ledger: Ledger, account_id: int) -> int:
+    """The number of the delivery that came last, 0 before the first."""
+    with ledger.reading() as tx:
+        newest = select(func.max(inbox.c.delivery_id)).where(inbox.c.account_id == account_id)
+        return tx.execute(newest).scalar_one() or 0
 
 
 def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[DeliveryRow]:
@@ -67,6 +100,15 @@ def pending_deliveries(ledger: Ledger, account_id: int, limit: int) -> list[Deli
         )
 
 
+def oldest_pending(ledger: Ledger, account_id: int) -> int | None:
+    """The number of the oldest delivery still to be drained; None if there is none."""
+    asked = select(func.min(inbox.c.delivery_id)).where(
+        inbox.c.account_id == account_id, inbox.c.inbox_state == "pending"
+    )
+    with ledger.reading() as tx:
+        return tx.execute(asked).scalar_one()  # type: ignore[no-any-return]
+
+
 def told_of(tx: Connection, account_id: int, ticket_ids: Sequence[int]) -> set[int]:
     """Which of these tickets a delivery names that is still to be drained."""
     pending = (inbox.c.account_id == account_id, inbox.c.inbox_state == "pending")
@@ -74,15 +116,25 @@ def told_of(tx: Connection, account_id: int, ticket_ids: Sequence[int]) -> set[i
     return set(tx.execute(asked).scalars())
 
 
-def end_deliveries(tx: Connection, ledger: Ledger, ids: Iterable[int], state: str, reason: str = "") -> None:
-    """These deliveries are drained, and nothing of their bodies is kept; or set aside, and may be read again."""
-    tx.execute(
-        update(inbox)
-        .where(inbox.c.delivery_id.in_(list(ids)))
-        .values(
-            inbox_state=state, reason=reason, drained_at=ledger.now(), **({} if state == "aside" else {"body": None})
-        )
-    )
+def end_deliveries(
+    tx: Connection, ledger: Ledger, rows: Iterable[DeliveryRow], state: str, reason: str = ""
+) -> set[int]:  # fmt: skip
+    """These deliveries are drained, and nothing of their bodies is kept; or set aside, and may be read again.
+
+    The numbers of those that ended so. One that came again since its row was read stays pending, for what it tells of
+    may be later than what was fetched; one that another drain has ended is not ended twice.
+    """
+    ended: dict[str, Any] = {"inbox_state": state, "reason": reason, "drained_at": ledger.now()}
+    if state != "aside":
+        ended["body"] = None
+    numbers = set[int]()
+    for heard, those in groupby(sorted(rows, key=lambda row: row.heard), key=lambda row: row.heard):
+        as_read = and_(
+            inbox.c.delivery_id.in_([row.delivery_id for row in those]), inbox.c.heard == heard,
+            inbox.c.inbox_state == "pending",
+        )  # fmt: skip
+        numbers.update(tx.execute(update(inbox).where(as_read).values(ended).returning(inbox.c.delivery_id)).scalars())
+    return numbers
 
 
 # -- tickets -----------------------------------------------------------------------------------------------------------
@@ -230,62 +282,3 @@ def store_history(tx: Connection, account_id: int, rows: Iterable[Mapping[str, A
             if row["ticket_id"] in about or marks.has_zendesk_id(account_id, "user", row["updater_id"]):
                 row["children"] = []
     replace_rows(tx, ticket_history, list(unique.values()))
-
-
-# -- the sensor --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Events after `from_seq`, up to `to_seq`."""
-
-    from_seq: int
-    to_seq: int
-
-
-def stretch_of(ledger: Ledger, account_id: int, dag_id: str, task_id: str, run_id: str) -> Stretch | None:
-    """What this run of this sensor returned before, None if it has returned nothing yet."""
-    c = sensor_stretch.c
-    this = and_(c.account_id == account_id, c.dag_id == dag_id, c.task_id == task_id, c.run_id == run_id)
-    with ledger.reading() as tx:
-        row = tx.execute(select(c.from_seq, c.to_seq).where(this)).one_or_none()
-    return None if row is None else Stretch(row.from_seq, row.to_seq)
-
-
-def last_seen(ledger: Ledger, account_id: int, dag_id: str, task_id: str) -> int:
-    """Up to which event earlier runs of this sensor have returned; for a new sensor, up to now."""
-    c = sensor_stretch.c
-    earlier = and_(c.account_id == account_id, c.dag_id == dag_id, c.task_id == task_id)
-    with ledger.reading() as tx:
-        seen = tx.execute(select(func.max(c.to_seq)).where(earlier)).scalar_one()
-        if seen is None:
-            seen = tx.execute(select(account.c.event_seq).where(account.c.account_id == account_id)).scalar_one()
-    return int(seen)
-
-
-def save_stretch(
-    ledger: Ledger, account_id: int, dag_id: str, task_id: str, run_id: str, stretch: Stretch
-) -> None:  # fmt: skip
-    """This run of this sensor returns exactly these events, now and whenever it is cleared."""
-    row = {
-        "account_id": account_id, "dag_id": dag_id, "task_id": task_id, "run_id": run_id,
-        "from_seq": stretch.from_seq, "to_seq": stretch.to_seq, "recorded_at": ledger.now(),
-    }  # fmt: skip
-    with ledger.writing() as tx:
-        upsert(tx, sensor_stretch, [row])
-
-
-def events_after(
-    ledger: Ledger, account_id: int, after: int, *, upto: int | None = None, kinds: Sequence[str] = (),
-    customers: Sequence[str] = (), statuses: Sequence[str] = (), limit: int | None = None,
-) -> list[EventRow]:  # fmt: skip
-    """Events of matched tickets numbered above `after` (at most `upto`), of these kinds, customers and statuses."""
-    c = ticket_event.c
-    wanted = [c.account_id == account_id, c.seq > after, c.customer_key.is_not(None)]
-    if upto is not None:
-        wanted.append(c.seq <= upto)
-    for column, allowed in ((c.kind, kinds), (c.customer_key, customers), (c.status, statuses)):
-        if allowed:
-            wanted.append(column.in_(list(allowed)))
-    with ledger.reading() as tx:
-        return list(tx.execute(select(ticket_event).where(*wanted).order_by(c.seq).limit(limit)).all())

@@ -155,6 +155,14 @@ class Secrets:
             ).all()
         return {row.credential_name: self.vault.open(row.key_id, row.sealed, row.credential_name) for row in rows}
 
+    def names(self, prefix: str) -> list[str]:
+        """The names that start with `prefix`, whether or not a key given opens what is kept under them."""
+        asked = select(credential.c.credential_name).where(
+            credential.c.holder == self.holder, credential.c.credential_name.startswith(prefix, autoescape=True)
+        )
+        with self.ledger.reading() as tx:
+            return list(tx.execute(asked.order_by(credential.c.credential_name)).scalars())
+
     def _named(self, name: str) -> ColumnElement[bool]:
         return and_(credential.c.holder == self.holder, credential.c.credential_name == name)
 

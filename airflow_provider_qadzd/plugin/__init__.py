@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +26,8 @@ class QadzdPlugin(AirflowPlugin):
         from airflow_provider_qadzd.plugin.plans_page import plans_routes
         from airflow_provider_qadzd.plugin.receiver import receiver_app
 
-        receiver = receiver_app(config.open_ledger, config.receiver_vault, config.number("freshness_seconds"))
+        tolerance = config.number("freshness_seconds")
+        receiver = receiver_app(config.open_ledger, config.receiver_vault, tolerance, _tell_airflow)
         app = Starlette(routes=[*connect_routes(), *plans_routes(), Mount("/", receiver)])
         return [{"app": app, "url_prefix": "/qadzd", "name": "QAD sync: webhook receiver, Connect page and plans"}]
 
@@ -39,3 +41,11 @@ class QadzdPlugin(AirflowPlugin):
             {"name": "Connect Zendesk", "href": f"{root}/qadzd/connect", "destination": "nav", "category": "admin"},
             {"name": "QAD sync plans", "href": f"{root}/qadzd/plans", "destination": "nav", "category": "browse"},
         ]
+
+
+def _tell_airflow(outcome: str, seconds: float) -> None:
+    """The receiver's outcomes among Airflow's own metrics. In the name, since plain StatsD drops tags."""
+    from airflow.sdk.observability import stats
+
+    stats.incr(f"qadzd.receiver.{outcome}")
+    stats.timing(f"qadzd.receiver.{outcome}.seconds", timedelta(seconds=seconds))

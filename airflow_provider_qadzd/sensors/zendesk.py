@@ -10,8 +10,7 @@ from airflow.sdk import BaseSensorOperator
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
-from airflow_provider_qadzd.ledger import Ledger, tickets
-from airflow_provider_qadzd.ledger.tickets import Stretch
+from airflow_provider_qadzd.ledger.sensing import EventRow, Stretch, Wanted, claim_stretch
 from airflow_provider_qadzd.retry import QadzdRetryPolicy
 from airflow_provider_qadzd.triggers.zendesk import TicketEventsAppear
 
@@ -41,33 +40,25 @@ class ZendeskEventSensor(BaseSensorOperator):
     def execute(self, context: Mapping[str, Any], event: Any = None) -> dict[str, Any]:
         ledger = config.open_ledger()
         account_id = ZendeskHook(config.flow_settings(self.flow).zendesk, ledger).account.account_id
-        where = (account_id, context["dag"].dag_id, self.task_id)
-        stretch = tickets.stretch_of(ledger, *where, context["run_id"])
-        if stretch is None:
-            # Written before waiting: a try that dies must not make the next one start with "from now on" again.
-            start = tickets.last_seen(ledger, *where)
-            stretch = Stretch(start, start)
-            tickets.save_stretch(ledger, *where, context["run_id"], stretch)
-        waiting = stretch.to_seq == stretch.from_seq
-        rows = tickets.events_after(
-            ledger, account_id, stretch.from_seq, upto=None if waiting else stretch.to_seq, kinds=self.kinds,
-            customers=self.customers, statuses=self.statuses,
+        wanted = Wanted(tuple(self.kinds), tuple(self.customers), tuple(self.statuses))
+        stretch, rows = claim_stretch(
+            ledger, account_id, context["dag"].dag_id, self._place(context), context["run_id"], wanted
         )  # fmt: skip
-        if not rows and waiting:
+        if not rows and stretch.from_seq == stretch.to_seq:
             self.defer(
                 trigger=TicketEventsAppear(
                     account_id, stretch.from_seq, self.kinds, self.customers, self.statuses
                 ),
                 method_name="execute", timeout=timedelta(seconds=self.timeout),
             )  # fmt: skip
-        if waiting:
-            stretch = Stretch(stretch.from_seq, int(rows[-1].seq))
-            tickets.save_stretch(ledger, *where, context["run_id"], stretch)
-        return self._returned(ledger, account_id, stretch, rows)
+        return self._returned(account_id, stretch, rows)
 
-    def _returned(
-        self, ledger: Ledger, account_id: int, stretch: Stretch, rows: Sequence[tickets.EventRow]
-    ) -> dict[str, Any]:
+    def _place(self, context: Mapping[str, Any]) -> str:
+        """The task, and its place in a mapped one: each of those has its own position."""
+        index = getattr(context.get("ti"), "map_index", -1)
+        return self.task_id if index < 0 else f"{self.task_id}[{index}]"
+
+    def _returned(self, account_id: int, stretch: Stretch, rows: Sequence[EventRow]) -> dict[str, Any]:
         pairs = [[int(row.seq), int(row.ticket_id)] for row in rows[:AT_MOST]]
         if len(rows) > AT_MOST:
             self.log.info("%s events; the first %s are returned, the ledger has them all.", len(rows), AT_MOST)

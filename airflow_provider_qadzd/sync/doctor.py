@@ -17,7 +17,14 @@ from airflow_provider_qadzd.findings import Check, Finding, found_in
 from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.identity import Account
 from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
-from airflow_provider_qadzd.sync.onboard import WEBHOOK_NAME
+from airflow_provider_qadzd.sync.scopes import (
+    KNOWN_SCOPES,
+    granted_scopes,
+    lacking_scopes,
+    needed_scopes,
+    refused_path,
+)
+from airflow_provider_qadzd.sync.webhooks import our_webhook
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
 from airflow_provider_qadzd.zendesk.oauth import missing_scopes
@@ -32,23 +39,6 @@ FEW_CALLS = 50
 """Calls a minute below which a first load takes days."""
 
 SKEW = 30.0
-
-# https://developer.zendesk.com/documentation/api-basics/authentication/creating-and-using-oauth-tokens-with-the-api/
-_RESOURCES = (
-    "tickets", "users", "organizations", "auditlogs", "hc", "apps", "triggers", "automations", "targets", "webhooks",
-    "macros", "requests", "satisfaction_ratings", "dynamic_content", "any_channel", "web_widget",
-)  # fmt: skip
-KNOWN_SCOPES = (
-    "read",
-    "write",
-    "impersonate",
-    *(f"{name}:{right}" for name in _RESOURCES for right in ("read", "write")),
-)
-NEEDED_SCOPES = (
-    "users:read", "users:write", "organizations:read", "organizations:write", "tickets:read", "webhooks:read",
-    "webhooks:write", "triggers:read", "triggers:write",
-)  # fmt: skip
-"""What this package uses; `read` and `write` hold them all."""
 
 
 class Opened(Protocol):
@@ -95,7 +85,7 @@ class Patient:
     @cached_property
     def webhook(self) -> Row | None:
         """Our webhook, if it is there."""
-        return self.opened.client.webhooks.find(WEBHOOK_NAME)
+        return our_webhook(self.opened.client.webhooks.list(), self.opened.account, self.receiver_url)
 
 
 def connection_checks(patient: Patient, needs: tuple[str, ...] = ()) -> list[Check]:
@@ -188,9 +178,10 @@ def scopes(patient: Patient) -> Finding:
     if settings.auth == "api_token":
         told = "An API token has no scopes. Zendesk deactivates all API tokens on 2027-04-30."
         return Finding(SCOPES, "warn", told, "Register an OAuth client and set auth to client_credentials.")
-    granted = {str(name) for name in patient.opened.client.tokens.current().get("scopes") or ()}
+    client, account = patient.opened.client, patient.opened.account
+    granted = granted_scopes(client)
     spelt = " ".join(sorted(granted)) or "nothing"
-    lacking = [name for name in NEEDED_SCOPES if not granted & {name, name.partition(":")[2]}]
+    lacking = lacking_scopes(granted, needed_scopes(account.set_ticket_organization))
     renew = " Then run `airflow qadzd connect`." if settings.auth == "authorization_code" else ""
     if lacking:
         told = f"The token may {spelt}; it lacks {', '.join(lacking)}."
@@ -200,21 +191,10 @@ def scopes(patient: Patient) -> Finding:
         return Finding(SCOPES, "warn", told, f"A token keeps its scope until it lapses; wait for the next one.{renew}")
     if strange := unknown_scopes(settings.scope):
         return Finding(SCOPES, "warn", _not_a_scope(strange), "Leave it out if nobody knows what it is for.")
-    if not {"read", "write"} <= granted:
-        return _narrow(patient, spelt)
-    return Finding(SCOPES, "ok", f"The token may {spelt}.")
-
-
-def _narrow(patient: Patient, spelt: str) -> Finding:
-    """Which narrow scopes cover exports and jobs is not documented, so both are asked for once."""
-    client = patient.opened.client
-    try:
-        client.jobs.list_open()
-        client.exports.users(start_time=patient.opened.ledger.clock.time() - 120)
-    except FixFirst as error:
-        if error.facts.status != 403:
-            raise
-        told = f"The token may {spelt}, but not {error.facts.path}."
+    if {"read", "write"} <= granted:
+        return Finding(SCOPES, "ok", f"The token may {spelt}.")
+    if path := refused_path(client, granted, patient.opened.ledger.clock.time()):
+        told = f"The token may {spelt}, but not {path}."
         return Finding(SCOPES, "fail", told, "Set `scope` to `read write` in the connection's extra.")
     return Finding(SCOPES, "ok", f"The token may {spelt}; exports and jobs can be read with that.")
 

@@ -14,17 +14,17 @@ from airflow_provider_qadzd.ledger import health
 from airflow_provider_qadzd.ledger.store import epoch_of, iso
 from airflow_provider_qadzd.ledger.vault import SIGNING, SealedRow
 from airflow_provider_qadzd.records import Kind
+from airflow_provider_qadzd.sync import webhooks
 from airflow_provider_qadzd.sync.doctor import CREDENTIALS, KEYS, LEDGER, MAPPING, ROLE, SCOPES, Patient
 from airflow_provider_qadzd.sync.fields import KINDS, OURS, fields_there
-from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, WEBHOOK_NAME, recognised, webhook_path
+from airflow_provider_qadzd.sync.onboard import FIELD_TYPE, recognised
+from airflow_provider_qadzd.sync.webhooks import EVENT_TYPES, WEBHOOK_NAME, webhook_path
 from airflow_provider_qadzd.zendesk.connection import LOOPBACK
 from airflow_provider_qadzd.zendesk.wire import Row
 
 SEALED, SAME, FIELDS, RECEIVER = "sealed secrets", "same account", "our fields", "receiver address"
 WEBHOOK, SECRET, TRIGGERS, SILENCE = "webhook", "signing secret", "triggers", "deliveries"
-CONDITIONAL = "conditional_ticket_events"
 ONBOARD = "Run the flow's DAG qadzd_onboard."
-_FIELD_TYPE = "text"
 
 
 def setup_checks(patient: Patient) -> list[Check]:
@@ -91,8 +91,8 @@ def mapped_fields(patient: Patient) -> Finding:
         total = sum(len(mapping.custom_fields(kind)) for kind in KINDS)
         return Finding(FIELDS, "ok", f"All {total} are there and active.")
     advice = (
-        f"{ONBOARD} It makes the default ones; another one, and an inactive or mistyped one, is for Zendesk's Admin "
-        "Center."
+        f"{ONBOARD} It makes the default ones and switches them on; another one, and a mistyped one, is for Zendesk's "
+        "Admin Center."
     )
     return Finding(FIELDS, "fail", f"Not usable: {', '.join(troubles)}.", advice)
 
@@ -103,8 +103,8 @@ def _field_troubles(kind: Kind, wanted: Iterable[str], there: Mapping[str, Row])
         field = there.get(key)
         if field is None:
             troubles.append(f"{kind} field {key} is missing")
-        elif key in OURS[kind] and field.get("type") != _FIELD_TYPE:
-            troubles.append(f"{kind} field {key} is of type {field.get('type')} instead of {_FIELD_TYPE}")
+        elif key in OURS[kind] and field.get("type") != FIELD_TYPE:
+            troubles.append(f"{kind} field {key} is of type {field.get('type')} instead of {FIELD_TYPE}")
         elif not field.get("active"):
             troubles.append(f"{kind} field {key} is inactive")
     return troubles
@@ -147,13 +147,12 @@ def webhook(patient: Patient) -> Finding:
 
 
 def _subscribed(found: Row) -> Finding:
-    given = found.get("subscriptions") or []
-    if CONDITIONAL in given:
+    if webhooks.route_of(found) == "triggers":
         return Finding(WEBHOOK, "ok", "It is there and active, points here, and is driven by triggers.")
-    lacking = [name.rpartition(".")[2] for name in EVENT_TYPES if name not in given]
+    lacking = [name.rpartition(".")[2] for name in webhooks.lacking_events(found)]
     if lacking:
         told = f"The webhook is not told of: {', '.join(lacking)}. Only the export finds those."
-        return Finding(WEBHOOK, "warn", told, f"Delete it in Zendesk's Admin Center. {ONBOARD}")
+        return Finding(WEBHOOK, "warn", told, ONBOARD)
     return Finding(WEBHOOK, "ok", f"It is there and active, points here, and tells {len(EVENT_TYPES)} kinds of event.")
 
 
@@ -171,11 +170,15 @@ def signing_secret(patient: Patient) -> Finding:
 
 
 def triggers(patient: Patient) -> Finding:
-    """Which only a webhook needs that does not subscribe to events."""
-    if CONDITIONAL in ((patient.webhook or {}).get("subscriptions") or []):
-        told = "skipped because the triggers that drive this webhook were not made by this package"
-        return Finding(TRIGGERS, "skipped", told)
-    return Finding(TRIGGERS, "ok", "None are needed: the webhook subscribes to events.")
+    """Which only a webhook needs that does not subscribe to events: each there, active, and as it was made."""
+    if webhooks.route_of(patient.webhook) != "triggers":
+        return Finding(TRIGGERS, "ok", "None are needed: the webhook subscribes to events.")
+    listed = {str(row.get("title")): row for row in patient.opened.client.triggers.list()}
+    wanted = webhooks.wanted_triggers(str((patient.webhook or {}).get("id")))
+    wrong = [title for title, one in wanted.items() if not webhooks.is_as_wanted(listed.get(title) or {}, one)]
+    if wrong:
+        return Finding(TRIGGERS, "fail", f"Missing, inactive or changed: {', '.join(wrong)}.", ONBOARD)
+    return Finding(TRIGGERS, "ok", f"All {len(wanted)} are there and call the webhook.")
 
 
 def deliveries(patient: Patient) -> Finding:

@@ -16,8 +16,8 @@ from airflow_provider_qadzd.zendesk.wire import Row
 
 KINDS: tuple[Kind, ...] = ("organization", "user")
 
-OURS: Mapping[str, Iterable[str]] = {"organization": ORGANIZATION_FIELDS, "user": USER_FIELDS}
-"""The fields that onboarding makes, by kind."""
+OURS: Mapping[str, Mapping[str, str]] = {"organization": ORGANIZATION_FIELDS, "user": USER_FIELDS}
+"""The fields that onboarding makes, by kind: key to title."""
 
 
 def fields_there(client: ZendeskClient, kind: Kind) -> dict[str, Row]:

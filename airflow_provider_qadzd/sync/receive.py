@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.ledger import Ledger, Transaction, changes, exports, matching, tickets
 from airflow_provider_qadzd.ledger.store import epoch_of
 from airflow_provider_qadzd.sync.match import Match, match
@@ -18,7 +19,7 @@ from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.webhook import Delivery, read_again
 from airflow_provider_qadzd.zendesk.wire import NotFound
 
-_FETCH = 100
+_FETCH, _LOOK = 100, 1000
 _MOST_BATCHES = 1000
 _PAGE = 5000
 _GONE_STATUS = "deleted"
@@ -30,14 +31,15 @@ _MATCHED = "matched"
 
 def accept(ledger: Ledger, account_id: int, delivery: Delivery, body: bytes) -> bool:
     """Commit a verified delivery; False if it is a repeat. It is answered 2xx only after this returned."""
-    return tickets.store_delivery(
-        ledger,
-        {
-            "account_id": account_id, "payload_id": delivery.payload_id, "signature": delivery.signature,
-            "body": body, "kind": delivery.kind, "ticket_id": delivery.ticket_id,
-            "occurred_at": delivery.occurred_at,
-        },
-    )  # fmt: skip
+    return tickets.store_delivery(ledger, inbox_row(account_id, delivery, body))
+
+
+def inbox_row(account_id: int, delivery: Delivery, body: bytes) -> dict[str, Any]:
+    """A verified delivery as the inbox keeps it."""
+    return {
+        "account_id": account_id, "payload_id": delivery.payload_id, "signature": delivery.signature,
+        "body": body, "kind": delivery.kind, "ticket_id": delivery.ticket_id, "occurred_at": delivery.occurred_at,
+    }  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -57,49 +59,33 @@ def drain(ledger: Ledger, account_id: int, client: ZendeskClient, done: Drained 
     """
     done = done or Drained()
     for _ in range(_MOST_BATCHES):
-        pending = tickets.pending_deliveries(ledger, account_id, _FETCH)
+        pending = tickets.pending_deliveries(ledger, account_id, _LOOK)
         if not pending:
             break
-        _drain_batch(ledger, account_id, client, pending, done)
+        _drain_batch(ledger, account_id, client, _about_some_tickets(pending), done)
     return done
-
-
-def _drain_batch(
-    ledger: Ledger, account_id: int, client: ZendeskClient, pending: Sequence[tickets.DeliveryRow], done: Drained
-) -> None:
-    read = [(row, *_about(row)) for row in pending]
-    readable = [
-        _Told(row.delivery_id, ticket, kind, row.occurred_at) for row, ticket, kind in read if ticket is not None
-    ]
-    poison = [row.delivery_id for row, ticket, _ in read if ticket is None]
-    now = ledger.clock.time()  # before asking: of two fetches of one version, the one asked for later is newer
-    fetched, gone = _fetch(client, sorted({row.ticket_id for row in readable}))
-    with ledger.writing() as tx:
-        known = tickets.known_tickets(tx, account_id, sorted(gone))
-        rows = [ticket_row(one, now) for one in fetched]
-        rows += [_gone_row(ticket_id, known.get(ticket_id), now) for ticket_id in sorted(gone)]
-        stored = store_tickets(tx, ledger, account_id, rows)
-        events = [
-            tickets.event_of(stored.rows[row.ticket_id], row.kind, "webhook", row.occurred_at, row.delivery_id)
-            for row in readable
-        ]
-        tickets.add_events(tx, ledger, account_id, events)
-        tickets.end_deliveries(tx, ledger, [row.delivery_id for row in readable], "drained")
-        tickets.end_deliveries(tx, ledger, poison, "aside", "names no ticket that can be read")
-    done.drained += len(readable)
-    done.aside += len(poison)
-    done.moved += len(stored.moved)
-    done.gone += len(gone)
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """A readable delivery: which ticket, and what became of it."""
+    """A pending delivery, the ticket that it names (None if it names none that can be read), and what became of it."""
 
-    delivery_id: int
-    ticket_id: int
+    row: tickets.DeliveryRow
+    ticket_id: int | None
     kind: str
-    occurred_at: str
+
+
+def _about_some_tickets(pending: Sequence[tickets.DeliveryRow]) -> list[_Told]:
+    """The oldest deliveries that together name as many tickets as one call fetches, however often they name each."""
+    told, named = list[_Told](), set[int]()
+    for row in pending:
+        one = _Told(row, *_about(row))
+        if one.ticket_id is not None:
+            if len(named) == _FETCH and one.ticket_id not in named:
+                break
+            named.add(one.ticket_id)
+        told.append(one)
+    return told
 
 
 def _about(row: tickets.DeliveryRow) -> tuple[int | None, str]:
@@ -110,16 +96,70 @@ def _about(row: tickets.DeliveryRow) -> tuple[int | None, str]:
     return (None, row.kind) if again is None else (again.ticket_id, again.kind)
 
 
-def _fetch(client: ZendeskClient, ids: Sequence[int]) -> tuple[list[Mapping[str, Any]], set[int]]:
-    """Those tickets as they are now, and those that Zendesk says do not exist. Left out of a list is not gone."""
-    fetched: list[Mapping[str, Any]] = list(client.tickets.show_many(ids)) if ids else []
-    gone: set[int] = set()
-    for ticket_id in set(ids) - {int(row["id"]) for row in fetched}:
+def _drain_batch(
+    ledger: Ledger, account_id: int, client: ZendeskClient, told: Sequence[_Told], done: Drained
+) -> None:  # fmt: skip
+    now = ledger.clock.time()  # before asking: of two fetches of one version, the one asked for later is newer
+    answer = _fetch(client, sorted({one.ticket_id for one in told if one.ticket_id is not None}))
+    readable = [one for one in told if one.ticket_id is not None and one.ticket_id not in answer.refused]
+    poison = [one.row for one in told if one.ticket_id is None]
+    refused = [one.row for one in told if one.ticket_id in answer.refused]
+    with ledger.writing() as tx:
+        known = tickets.known_tickets(tx, account_id, sorted(answer.gone))
+        rows = [ticket_row(one, now) for one in answer.there]
+        rows += [_gone_row(ticket_id, known.get(ticket_id), now) for ticket_id in sorted(answer.gone)]
+        stored = store_tickets(tx, ledger, account_id, rows)
+        drained = tickets.end_deliveries(tx, ledger, [one.row for one in readable], "drained")
+        events = [
+            tickets.event_of(
+                stored.rows[one.ticket_id], one.kind, "webhook", one.row.occurred_at, one.row.delivery_id
+            )
+            for one in readable
+            if one.ticket_id is not None and one.row.delivery_id in drained
+        ]  # fmt: skip
+        tickets.add_events(tx, ledger, account_id, events)
+        aside = tickets.end_deliveries(tx, ledger, poison, "aside", "names no ticket that can be read")
+        aside |= tickets.end_deliveries(tx, ledger, refused, "aside", "Zendesk does not accept the ticket's number")
+    done.drained += len(drained)
+    done.aside += len(aside)
+    done.moved += len(stored.moved)
+    done.gone += len(answer.gone)
+
+
+@dataclass(slots=True)
+class _Fetched:
+    """Tickets as they are now, those that Zendesk says do not exist, and numbers that it does not take for one."""
+
+    there: list[Mapping[str, Any]]
+    gone: set[int]
+    refused: set[int]
+
+
+_NO_TICKET = (400, 414, 422)
+"""What is answered to a number that cannot be a ticket's. Credentials (401, 403) and limits are another matter."""
+
+
+def _fetch(client: ZendeskClient, ids: Sequence[int]) -> _Fetched:
+    """What became of those tickets. One that is left out of a list is asked for by itself: left out is not gone.
+
+    Where the list is refused as a whole, each is asked for by itself, so that one bad number holds up no other.
+    """
+    fetched = _Fetched([], set(), set())
+    try:
+        fetched.there += client.tickets.show_many(ids) if ids else []
+    except FixFirst as error:
+        if error.facts.status not in _NO_TICKET:
+            raise
+    for ticket_id in sorted(set(ids) - {int(row["id"]) for row in fetched.there}):
         try:
-            fetched.append(client.tickets.show(ticket_id))
+            fetched.there.append(client.tickets.show(ticket_id))
         except NotFound:
-            gone.add(ticket_id)
-    return fetched, gone
+            fetched.gone.add(ticket_id)
+        except FixFirst as error:
+            if error.facts.status not in _NO_TICKET:
+                raise
+            fetched.refused.add(ticket_id)
+    return fetched
 
 
 # -- a ticket ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.hooks.zendesk import base_url_in
-from airflow_provider_qadzd.ledger import Ledger, identity, tickets
+from airflow_provider_qadzd.ledger import Ledger, identity, sensing, tickets
+from airflow_provider_qadzd.ledger.sensing import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class DeliveriesPending(BaseEventTrigger):
         while True:
             try:
                 inbox = inbox or await self._inbox()
-                oldest = await asyncio.to_thread(_oldest_pending, *inbox)
+                oldest = await asyncio.to_thread(tickets.oldest_pending, *inbox)
                 pause = self.poll_seconds
             except asyncio.CancelledError:
                 raise
@@ -103,13 +104,5 @@ class TicketEventsAppear(BaseTrigger):
         yield TriggerEvent({"after": self.after})
 
     def _any(self, ledger: Ledger) -> bool:
-        found = tickets.events_after(
-            ledger, self.account_id, self.after, kinds=self.kinds, customers=self.customers, statuses=self.statuses,
-            limit=1,
-        )  # fmt: skip
-        return bool(found)
-
-
-def _oldest_pending(ledger: Ledger, account_id: int) -> int | None:
-    pending = tickets.pending_deliveries(ledger, account_id, 1)
-    return int(pending[0].delivery_id) if pending else None
+        wanted = Wanted(tuple(self.kinds), tuple(self.customers), tuple(self.statuses))
+        return sensing.any_event(ledger, self.account_id, self.after, wanted)

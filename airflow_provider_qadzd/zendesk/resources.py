@@ -280,10 +280,9 @@ class Tickets(_Group):
 class Webhooks(_Group):
     """https://developer.zendesk.com/api-reference/webhooks/webhooks-api/webhooks/"""
 
-    def find(self, name: str) -> Row | None:
-        """The webhook of exactly that name, if there is one."""
-        listed = self._pages("/webhooks", "webhooks", {"filter[name_contains]": name})
-        return next((webhook for webhook in listed if webhook.get("name") == name), None)
+    def list(self) -> Rows:
+        """Every webhook of the account."""
+        return [*self._pages("/webhooks", "webhooks")]
 
     def create(self, webhook: Params) -> Row:
         """The new webhook. Its subscriptions cannot be changed afterwards."""
@@ -307,9 +306,9 @@ class Webhooks(_Group):
         """A new secret; the old one signs nothing any more."""
         return str(self._get(f"/webhooks/{webhook_id}/signing_secret", "signing_secret", method="POST")["secret"])
 
-    def test(self, webhook_id: str) -> Row:
-        """Have Zendesk deliver a sample; what our receiver answered: `status`, `headers`, `payload`."""
-        answer = self._send("POST", "/webhooks/test", {"webhook_id": webhook_id}, {"request": {}})
+    def test(self, webhook_id: str, payload: str) -> Row:
+        """Have Zendesk deliver `payload`, signed; what was answered to it: `status`, `headers`, `payload`."""
+        answer = self._send("POST", "/webhooks/test", {"webhook_id": webhook_id}, {"request": {"payload": payload}})
         return dict(_inside(answer, "response", "/webhooks/test"))
 
 
@@ -341,12 +340,26 @@ class Fields(_Group):
     def create_organization_field(self, field: Params) -> Row:
         return self._write("POST", "/organization_fields", "organization_field", field)
 
+    def update_organization_field(self, field_id: int, field: Params) -> Row:
+        """The field after the change; its type and its key stay what they are."""
+        return self._write("PUT", f"/organization_fields/{field_id}", "organization_field", field)
+
+    def delete_organization_field(self, field_id: int) -> None:
+        """Its values go from every organization."""
+        self._send("DELETE", f"/organization_fields/{field_id}")
+
     def user_fields(self) -> Rows:
         """As for organizations."""
         return list(self._pages("/user_fields", "user_fields"))
 
     def create_user_field(self, field: Params) -> Row:
         return self._write("POST", "/user_fields", "user_field", field)
+
+    def update_user_field(self, field_id: int, field: Params) -> Row:
+        return self._write("PUT", f"/user_fields/{field_id}", "user_field", field)
+
+    def delete_user_field(self, field_id: int) -> None:
+        self._send("DELETE", f"/user_fields/{field_id}")
 
 
 class Tokens(_Group):

@@ -131,6 +131,9 @@ def _delivery(payload: Mapping[str, Any], timestamp: str, signature: str) -> Del
     return _from_trigger(payload, timestamp, signature)
 
 
+_IDENTIFIER = re.compile(r"[!-~]{1,200}")
+"""An id as it can be stored and told; one that cannot is none, and its delivery is known by its signature."""
+
 _TICKET, _TICKET_EVENT = "zen:ticket:", "zen:event-type:ticket."
 _KINDS: dict[str, Kind] = {
     "created": "created",
@@ -155,7 +158,7 @@ def _from_event(payload: Mapping[str, Any], event_type: str, timestamp: str, sig
     ticket = _ticket_id(shown) or _ticket_id(named)
     payload_id = payload.get("id")
     return Delivery(
-        payload_id=payload_id if isinstance(payload_id, str) and payload_id else None,
+        payload_id=payload_id if isinstance(payload_id, str) and _IDENTIFIER.fullmatch(payload_id) else None,
         kind=kind if about_ticket else "unknown",
         ticket_id=ticket if about_ticket else None,
         occurred_at=occurred if isinstance(occurred, str) and _unix(occurred) is not None else timestamp,

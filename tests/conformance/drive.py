@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from airflow_provider_qadzd.errors import SetAside
 from airflow_provider_qadzd.records import Token
 from airflow_provider_qadzd.sandbox import Sandbox
-from airflow_provider_qadzd.sync.onboard import EVENT_TYPES
+from airflow_provider_qadzd.sync.webhooks import EVENT_TYPES
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.oauth import (
     OAuthClient,
@@ -152,6 +152,12 @@ def custom_fields(z: Driver) -> None:
     z.fields.create_user_field({"key": "qad_contact", "title": "QAD contact", "type": "text"})
     z.fields.organization_fields()
     z.fields.user_fields()
+    passing = {"key": "qad_passing", "title": "Passing", "type": "text"}
+    on_organizations, on_users = z.fields.create_organization_field(passing), z.fields.create_user_field(passing)
+    z.fields.update_organization_field(on_organizations["id"], {"active": False})
+    z.fields.update_user_field(on_users["id"], {"active": False})
+    z.fields.delete_organization_field(on_organizations["id"])
+    z.fields.delete_user_field(on_users["id"])
 
 
 def organizations(z: Driver) -> None:
@@ -258,12 +264,12 @@ def webhooks(z: Driver) -> None:
         "status": "active", "subscriptions": list(EVENT_TYPES),
     }  # fmt: skip
     made = z.webhooks.create(body)
-    z.webhooks.find("Conformance")
+    z.webhooks.list()
     z.webhooks.show(made["id"])
     z.webhooks.update(made["id"], {"status": "inactive"})
     z.webhooks.signing_secret(made["id"])
     z.webhooks.reset_signing_secret(made["id"])
-    z.webhooks.test(made["id"])
+    z.webhooks.test(made["id"], '{"id": "test"}')
     z.webhooks.delete(made["id"])
 
 

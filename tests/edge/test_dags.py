@@ -38,6 +38,9 @@ NAMES = {
     "qadzd_reconcile",
 }
 
+NO_TEST_DELIVERY = {"test_delivery": False}
+"""Onboards without a receiver."""
+
 
 @pytest.fixture(scope="session")
 def dags(airflow_database: None) -> dict[str, DAG]:
@@ -89,7 +92,7 @@ def test_accounts_arrive_and_a_second_run_writes_nothing(
 ) -> None:  # fmt: skip
     """One run puts every customer and contact into Zendesk; the next makes not one write."""
     monkeypatch.setenv("AIRFLOW_CONN_QAD_DEFAULT", qad(sandbox.url))
-    run(dags["qadzd_onboard"])
+    run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     result = run(dags["qadzd_sync_accounts"])
     assert returned(result, "apply")["outcomes"]["organization"] == {"created": 39, "adopted": 1}
     state = sandbox.get_control("/_sandbox/state")
@@ -123,7 +126,7 @@ def test_live_export_and_history_meet_in_the_ledger(
     dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection
 ) -> None:
     """The live export brings the day's tickets, a history run those of its interval; none comes twice."""
-    run(dags["qadzd_onboard"])
+    run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     run(dags["qadzd_export_tickets"])
     today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     result = run(dags["qadzd_ticket_history"], logical_date=today)
@@ -186,7 +189,7 @@ def test_missing_organizations_are_set_where_it_is_allowed(
 
 def test_a_ticket_event_is_drained(dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection) -> None:
     """What a delivery announced is fetched, matched and numbered for the sensor, and its body is forgotten."""
-    run(dags["qadzd_onboard"])
+    run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     run(dags["qadzd_sync_accounts"])
     ticket = sandbox.get_control("/_sandbox/state")["tickets"][0]["id"]
     ledger_file.execute(
@@ -218,7 +221,7 @@ def test_no_secret_is_left_anywhere(
     """After every DAG has run with everything logged, no token and no signing secret is in a log, an XCom or a file."""
     with caplog.at_level(logging.DEBUG):
         for name in ("qadzd_onboard", "qadzd_sync_accounts", "qadzd_export_tickets", "qadzd_ticket_events"):
-            run(dags[name])
+            run(dags[name], run_conf=NO_TEST_DELIVERY if name == "qadzd_onboard" else None)
     qad = QadHook()
     tokens = Secrets(qad.ledger, config.vault(), f"source:{qad.source_id}")
     secrets = [ZendeskHook().token_source.access_token(), *qad_tokens(qad.ledger, tokens)]

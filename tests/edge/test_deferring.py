@@ -18,7 +18,7 @@ from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.operators.accounts import ZendeskMirrorOperator
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.triggers.zendesk_jobs import JobsEnd
-from tests.edge.test_dags import dags, returned, run
+from tests.edge.test_dags import NO_TEST_DELIVERY, dags, returned, run
 from tests.edge.test_sensor_and_triggers import first_of
 
 __all__ = ["dags"]
@@ -30,7 +30,7 @@ def test_apply_waits_for_its_jobs_without_a_slot(
 ) -> None:
     """Jobs that outlast the wait in place are waited for in the triggerer, and read to their end afterwards."""
     monkeypatch.setattr(config, "number", lambda name, known=config.number: 0 if "in_place" in name else known(name))
-    run(dags["qadzd_onboard"])
+    run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     sandbox.post_control("settings", {"job_delay": 2})
     report = returned(run(dags["qadzd_sync_accounts"]), "apply")
     assert "jobs run in Zendesk; this task gives its slot back" in capfd.readouterr().out

@@ -19,7 +19,7 @@ from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets
 from airflow_provider_qadzd.operators.flow import OpenFlow
 from airflow_provider_qadzd.sandbox import Sandbox
-from airflow_provider_qadzd.sync.onboard import onboard
+from airflow_provider_qadzd.sync.onboard import Choices, onboard
 from tests.edge.conftest import qad_connection, zendesk_connection
 
 AIRFLOW = Path(sys.executable).parent / "airflow"
@@ -36,7 +36,8 @@ def onboarded(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     monkeypatch.setenv("AIRFLOW__QADZD__RECEIVER_URL", "https://hooks.example")
     hook = ZendeskHook()
     kept = Secrets(hook.ledger, config.receiver_vault(), hook.account.holder)
-    onboard(hook.ledger, hook.account, hook.client, kept, config.option("receiver_url"))
+    choices = Choices(config.option("receiver_url"), test_delivery=False)
+    onboard(hook.ledger, hook.account, hook.client, kept, choices)
     return sandbox
 
 

@@ -17,7 +17,7 @@ from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.operators.flow import OpenFlow
 from airflow_provider_qadzd.sandbox import Sandbox
 from tests.edge.conftest import zendesk_connection
-from tests.edge.test_dags import dags, returned, run
+from tests.edge.test_dags import NO_TEST_DELIVERY, dags, returned, run
 
 __all__ = ["dags"]
 
@@ -41,7 +41,7 @@ def organizations(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def synced(dags: dict[str, DAG], sandbox: Sandbox) -> Sandbox:
     """After onboarding and a first run, with one name edited by hand; the export's withheld minutes are over."""
-    run(dags["qadzd_onboard"])
+    run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     run(dags["qadzd_sync_accounts"])
     found = organizations(sandbox)["C0000202"]["id"]
     OpenFlow("default").zendesk.client.organizations.update(found, {"name": "Nobody's name"})

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider_qadzd.sandbox import Sandbox
-from tests.edge.test_dags import dags, returned, run
+from tests.edge.test_dags import NO_TEST_DELIVERY, dags, returned, run
 from tests.edge.test_doctor import qadzd
 
 __all__ = ["dags"]
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("airflow_database")
 @pytest.fixture
 def synced(dags: dict[str, DAG], sandbox: Sandbox) -> Iterator[Sandbox]:
     """A flow after its first run."""
-    run(dags["qadzd_onboard"])
+    run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     run(dags["qadzd_sync_accounts"])
     return sandbox
 

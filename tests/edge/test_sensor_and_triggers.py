@@ -40,16 +40,16 @@ def happen(ledger: Ledger, *kinds: str, customer: str | None = "C1") -> None:
         tickets.add_events(tx, ledger, 1, [tickets.event_of(row, kind, "webhook") for kind in kinds])
 
 
-def context(run: str, dag: str = "mine") -> dict[str, Any]:
+def context(run: str, dag: str = "mine", index: int = -1) -> dict[str, Any]:
     """As much of a task's context as the sensor reads."""
-    return {"dag": SimpleNamespace(dag_id=dag), "run_id": run}
+    return {"dag": SimpleNamespace(dag_id=dag), "run_id": run, "ti": SimpleNamespace(map_index=index)}
 
 
-def look(run: str, dag: str = "mine", **filters: Any) -> dict[str, Any] | None:
+def look(run: str, dag: str = "mine", index: int = -1, **filters: Any) -> dict[str, Any] | None:
     """What the sensor returns in that run, None if it defers."""
     sensor = ZendeskEventSensor(task_id="wait", **filters)
     try:
-        return sensor.execute(context(run, dag))
+        return sensor.execute(context(run, dag, index))
     except TaskDeferred:
         return None
 
@@ -84,6 +84,30 @@ def test_a_cleared_run_returns_the_same(ledger: Ledger) -> None:
     first = look("r1")
     happen(ledger, "updated", "solved")
     assert look("r1") == first
+
+
+def test_runs_that_wait_at_once_do_not_both_get_an_event(ledger: Ledger) -> None:
+    """A sensor whose runs overlap sees each event once: what one run has returned, the other waits beyond."""
+    assert look("r1") is None
+    assert look("r2") is None
+    happen(ledger, "created")
+    first = look("r2")
+    assert first is not None
+    assert look("r1") is None
+    happen(ledger, "solved")
+    second = look("r1")
+    assert second is not None
+    assert (first["events"], second["events"]) == ([[1, 5]], [[2, 5]])
+    assert look("r2") == first
+
+
+def test_each_place_of_a_mapped_sensor_has_its_own_position(ledger: Ledger) -> None:
+    """Sensors that are expanded from one task see every event each."""
+    for index in (0, 1):
+        assert look("r1", index=index) is None
+    happen(ledger, "created")
+    found = [look("r1", index=index) for index in (0, 1)]
+    assert [one and one["events"] for one in found] == [[[1, 5]], [[1, 5]]]
 
 
 def test_filters_let_only_their_own_through(ledger: Ledger) -> None:

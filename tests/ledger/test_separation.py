@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_qadzd.errors import TryLater
-from airflow_provider_qadzd.ledger import Ledger, accounts, changes, exports, tickets
+from airflow_provider_qadzd.ledger import Ledger, accounts, changes, exports, matching, tickets
 from airflow_provider_qadzd.ledger.applying import end_applier, take_applier
 from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.tickets import Stretch
+from airflow_provider_qadzd.ledger.sensing import Stretch, Wanted, claim_stretch
 from tests.ledger.rows import (
     a_change,
     a_flow,
@@ -29,7 +29,7 @@ from tests.ledger.rows import (
 )
 from tests.ledger.test_accounts import a_person, read_contacts
 from tests.ledger.test_changes import items
-from tests.ledger.test_tickets import a_delivery, a_ticket, add
+from tests.ledger.test_tickets import a_delivery, a_ticket, add, seen
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_two_flows_into_one_account_share_ids_and_no_keys(ledger: Ledger, crosse
     settle(ledger, eu, an_end("user", "P1", 7))
     assert changes.linked_id(ledger, eu, "user", "P1") is None
     with ledger.reading() as tx:
-        owners = tickets.linked_owners(tx, us.account_id, "user", {7})
+        owners = matching.linked_owners(tx, us.account_id, "user", {7})
         assert [(owner.flow_id, owner.customer) for owner in owners.values()] == [(us.flow_id, "P1")]
 
 
@@ -100,8 +100,8 @@ def test_memberships_are_missing_apart(ledger: Ledger, crossed: tuple[Flow, Flow
     assert list(accounts.missing_memberships(ledger, us)) == []
     assert list(accounts.missing_memberships(ledger, eu)) == [("P1", "C1")]
     with ledger.reading() as tx:
-        requesters = tickets.linked_owners(tx, us.account_id, "user", {10, 11})
-        assert list(tickets.customers_of(tx, requesters)) == [(us.flow_id, "P1")]
+        requesters = matching.linked_owners(tx, us.account_id, "user", {10, 11})
+        assert list(matching.customers_of(tx, requesters)) == [(us.flow_id, "P1")]
 
 
 def test_what_is_gone_in_one_account_is_gone(ledger: Ledger, flows: tuple[Flow, Flow]) -> None:
@@ -160,10 +160,9 @@ def test_tickets_and_events_are_apart(ledger: Ledger, flows: tuple[Flow, Flow]) 
         tickets.write_tickets(tx, test, [a_ticket(5, status="open")])
         tickets.write_tickets(tx, production, [a_ticket(5, status="solved")])
         assert tickets.known_tickets(tx, test, [5])[5]["status"] == "open"
-        assert list(tickets.tickets_to_match(tx, test, 0)) == [5]
+        assert list(matching.moved_matches(tx, test, 0, 100)[0]) == [5]
     add(ledger, test, a_ticket(5), a_ticket(5))
     add(ledger, production, a_ticket(5))
-    assert [len(tickets.events_after(ledger, one, 0)) for one in (test, production)] == [2, 1]
-    tickets.save_stretch(ledger, test, "dag", "wait", "run", Stretch(0, 2))
-    assert tickets.last_seen(ledger, production, "dag", "wait") == 1
-    assert tickets.stretch_of(ledger, production, "dag", "wait", "run") is None
+    assert [seen(ledger, one) for one in (test, production)] == [[1, 2], [1]]
+    stretches = [claim_stretch(ledger, one, "dag", "wait", "run", Wanted())[0] for one in (test, production)]
+    assert stretches == [Stretch(2, 2), Stretch(1, 1)]

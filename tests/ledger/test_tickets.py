@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from airflow_provider_qadzd.ledger import Ledger, matching, tickets
+from airflow_provider_qadzd.ledger import Ledger, matching, sensing, tickets
 from airflow_provider_qadzd.ledger.schema import audit_entry, inbox, ticket_event, ticket_history
-from airflow_provider_qadzd.ledger.tickets import Stretch
+from airflow_provider_qadzd.ledger.sensing import Wanted
 from airflow_provider_qadzd.records import Owner
 from tests.conftest import SetClock
 from tests.ledger.rows import a_flow, an_end, settle
@@ -29,7 +29,7 @@ def drain(ledger: Ledger, account_id: int = 1, state: str = "drained") -> int:
     """End all pending deliveries; how many there were."""
     pending = tickets.pending_deliveries(ledger, account_id, 100)
     with ledger.writing() as tx:
-        tickets.end_deliveries(tx, ledger, [row.delivery_id for row in pending], state, "said why")
+        tickets.end_deliveries(tx, ledger, pending, state, "said why")
     return len(pending)
 
 
@@ -74,14 +74,44 @@ def test_a_repeated_payload_is_dropped(ledger: Ledger, again: tuple[str, str], d
 def test_a_repeated_signature_without_an_id_reopens_what_was_drained(ledger: Ledger, clock: SetClock) -> None:
     """While it is pending it is one delivery; once drained the repeat may be news; set aside it stays aside."""
     assert tickets.store_delivery(ledger, a_delivery("s1"))
-    assert not tickets.store_delivery(ledger, a_delivery("s1"))
+    assert tickets.store_delivery(ledger, a_delivery("s1"))
     assert drain(ledger) == 1
     clock.sleep(60)
     assert tickets.store_delivery(ledger, a_delivery("s1"))
     (row,) = tickets.pending_deliveries(ledger, 1, 100)
-    assert (row.received_at, row.drained_at) == (ledger.now(), None)
+    assert (row.received_at, row.drained_at, row.heard) == (ledger.now(), None, 3)
     assert drain(ledger, state="aside") == 1
     assert not tickets.store_delivery(ledger, a_delivery("s1"))
+
+
+def test_what_comes_again_while_it_is_fetched_stays_pending(ledger: Ledger) -> None:
+    """Two changes within a second have one signature: the second may come when the ticket was fetched for the first."""
+    for signature in ("s1", "s2"):
+        tickets.store_delivery(ledger, a_delivery(signature))
+    read = tickets.pending_deliveries(ledger, 1, 100)
+    tickets.store_delivery(ledger, a_delivery("s1"))
+    with ledger.writing() as tx:
+        assert tickets.end_deliveries(tx, ledger, read, "drained") == {read[1].delivery_id}
+    assert [row.signature for row in tickets.pending_deliveries(ledger, 1, 100)] == ["s1"]
+    assert drain(ledger) == 1
+
+
+def test_a_delivery_ends_once(ledger: Ledger) -> None:
+    """Of two drains that have read the same deliveries, the later one ends none of them."""
+    tickets.store_delivery(ledger, a_delivery("s1"))
+    read = tickets.pending_deliveries(ledger, 1, 100)
+    for expected in ({read[0].delivery_id}, set()):
+        with ledger.writing() as tx:
+            assert tickets.end_deliveries(tx, ledger, read, "drained") == expected
+
+
+def test_many_are_committed_at_once(ledger: Ledger) -> None:
+    """A batch tells of each whether it is news, repeats within the batch too, and either all are there or none."""
+    batch = [a_delivery("s1", "p1"), a_delivery("s2"), a_delivery("s3", "p1"), a_delivery("s2")]
+    assert tickets.store_deliveries(ledger, batch) == [True, True, False, True]
+    with pytest.raises(Exception, match=r"(?i)null"):
+        tickets.store_deliveries(ledger, [a_delivery("s9"), a_delivery("s8", kind=None)])
+    assert [row.signature for row in tickets.pending_deliveries(ledger, 1, 100)] == ["s1", "s2"]
 
 
 def test_a_drained_delivery_keeps_no_body(ledger: Ledger) -> None:
@@ -98,12 +128,14 @@ def test_a_drained_delivery_keeps_no_body(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("payload_id", ["p1", None], ids=["with a signed id", "by the trigger route"])
 def test_two_receivers_take_one_delivery_at_once(open_ledger: Callable[[], Ledger], payload_id: str | None) -> None:
-    """Of receivers that hold the same delivery at the same moment, one stores it and none fails."""
+    """Of receivers that hold the same delivery at the same moment, one stores it and none fails; all are counted."""
     ledgers = [open_ledger() for _ in range(6)]
     with ThreadPoolExecutor(6) as threads:
         for n in range(10):
             row = a_delivery(f"s{n}", payload_id and f"{payload_id}-{n}")
-            assert sum(threads.map(lambda one, row=row: tickets.store_delivery(one, row), ledgers)) == 1
+            news = sum(threads.map(lambda one, row=row: tickets.store_delivery(one, row), ledgers))
+            assert news == (1 if payload_id else 6)
+    assert {row.heard for row in tickets.pending_deliveries(ledgers[0], 1, 100)} == {1 if payload_id else 6}
     assert drain(ledgers[0]) == 10
 
 
@@ -201,6 +233,12 @@ def test_history_is_kept_once(ledger: Ledger) -> None:
 # -- events and the sensor ---------------------------------------------------------------------------------------------
 
 
+def seen(ledger: Ledger, account_id: int, after: int = 0, filters: Wanted = Wanted(), **more: Any) -> list[int]:  # noqa: B008 - frozen
+    """The numbers of the events that a sensor would read."""
+    with ledger.reading() as tx:
+        return [row.seq for row in sensing.events_after(tx, account_id, after, filters, **more)]
+
+
 def test_events_are_numbered_without_gaps_by_many_writers(open_ledger: Callable[[], Ledger]) -> None:
     """Numbers are dense, and whoever has seen number n has seen every event below it."""
     ledgers = [open_ledger() for _ in range(4)]
@@ -214,7 +252,7 @@ def test_events_are_numbered_without_gaps_by_many_writers(open_ledger: Callable[
 
     def watch() -> None:
         while len(unseen) < 120:
-            unseen[:] = [row.seq for row in tickets.events_after(watcher, account_id, 0)]
+            unseen[:] = seen(watcher, account_id)
             assert unseen == list(range(1, len(unseen) + 1))
 
     with ThreadPoolExecutor(5) as threads:
@@ -232,7 +270,7 @@ def test_a_failed_transaction_takes_no_number(ledger: Ledger) -> None:
         raise ZeroDivisionError
     add(ledger, account_id)
     add(ledger, account_id, a_ticket())
-    assert [row.seq for row in tickets.events_after(ledger, account_id, 0)] == [1]
+    assert seen(ledger, account_id) == [1]
 
 
 def test_which_events_a_sensor_reads(ledger: Ledger) -> None:
@@ -244,26 +282,46 @@ def test_which_events_a_sensor_reads(ledger: Ledger) -> None:
     )
 
     def seqs(after: int = 0, **asked: Any) -> list[int]:
-        return [row.seq for row in tickets.events_after(ledger, account_id, after, **asked)]
+        filters = Wanted(**{name: asked.pop(name) for name in ("kinds", "customers", "statuses") if name in asked})
+        return seen(ledger, account_id, after, filters, **asked)
 
     assert seqs() == [1, 2, 4]
     assert (seqs(1), seqs(upto=2), seqs(limit=1)) == ([2, 4], [1, 2], [1])
-    assert (seqs(kinds=["created"]), seqs(customers=["C2"]), seqs(statuses=["solved", "new"])) == ([1], [2], [4])
+    assert (seqs(kinds=("created",)), seqs(customers=("C2",)), seqs(statuses=("solved", "new"))) == ([1], [2], [4])
     with ledger.reading() as tx:
         event = tx.execute(select(ticket_event).where(ticket_event.c.seq == 1)).one()
     assert (event.occurred_at, event.recorded_at, event.status) == ("2026-01-01T00:00:00Z", ledger.now(), "open")
 
 
 def test_each_sensor_has_stretches_of_its_own(ledger: Ledger) -> None:
-    """A new sensor starts now, the next run where the last one ended; a cleared run finds its own stretch."""
+    """A new sensor starts now, the next run where the last one ended; a cleared run finds its own stretch again."""
     account_id = a_flow(ledger).account_id
     add(ledger, account_id, a_ticket(1), a_ticket(2))
-    assert tickets.last_seen(ledger, account_id, "dag", "wait") == 2
-    tickets.save_stretch(ledger, account_id, "dag", "wait", "run 1", Stretch(0, 1))
-    tickets.save_stretch(ledger, account_id, "dag", "wait", "run 2", Stretch(1, 2))
-    tickets.save_stretch(ledger, account_id, "dag", "wait", "run 1", Stretch(0, 1))
-    assert tickets.last_seen(ledger, account_id, "dag", "wait") == 2
-    assert tickets.stretch_of(ledger, account_id, "dag", "wait", "run 1") == Stretch(0, 1)
-    assert tickets.stretch_of(ledger, account_id, "dag", "wait", "run 3") is None
+
+    def claim(run: str, task: str = "wait") -> tuple[int, int, int]:
+        stretch, rows = sensing.claim_stretch(ledger, account_id, "dag", task, run, Wanted())
+        return stretch.from_seq, stretch.to_seq, len(rows)
+
+    assert claim("run 1") == (2, 2, 0)
     add(ledger, account_id, a_ticket(3))
-    assert tickets.last_seen(ledger, account_id, "dag", "other") == 3
+    assert (claim("run 1"), claim("run 2")) == ((2, 3, 1), (3, 3, 0))
+    add(ledger, account_id, a_ticket(4), a_ticket(5))
+    assert (claim("run 2"), claim("run 1"), claim("run 3")) == ((3, 5, 2), (2, 3, 1), (5, 5, 0))
+    assert claim("run 1", "another") == (5, 5, 0)
+
+
+def test_runs_that_wait_at_once_share_the_events_out(open_ledger: Callable[[], Ledger]) -> None:
+    """However many runs of one sensor claim at the same moment, each event goes to one of them."""
+    ledgers = [open_ledger() for _ in range(4)]
+    account_id = a_flow(ledgers[0]).account_id
+    where = (account_id, "dag", "wait")
+    for run in range(4):
+        sensing.claim_stretch(ledgers[0], *where, str(run), Wanted())
+    returned: list[int] = []
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            add(ledgers[0], account_id, a_ticket(1), a_ticket(2))
+            runs = [str(len(returned) * 10 + n) for n in range(4)]
+            found = threads.map(lambda ledger, run: sensing.claim_stretch(ledger, *where, run, Wanted()), ledgers, runs)
+            returned += [row.seq for _, rows in found for row in rows]
+    assert sorted(returned) == list(range(1, 11))

@@ -19,7 +19,7 @@ from airflow_provider_qadzd.records import Clock, SystemClock
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sync import doctor, doctor_setup
 from airflow_provider_qadzd.sync.doctor import Patient
-from airflow_provider_qadzd.sync.onboard import onboard
+from airflow_provider_qadzd.sync.onboard import Choices, onboard
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
 from airflow_provider_qadzd.zendesk.oauth import ApiToken, OAuthClient, ZendeskAuth
@@ -95,7 +95,7 @@ def onboarded(sandbox: Sandbox, path: Path) -> Iterator[Clinic]:
     """A small account, onboarded, with its limits in force."""
     with world_of(sandbox, path, (3, 3, 3), fields=False) as world:
         world.sandbox.post_control("limits", {"enabled": True})
-        onboard(world.ledger, world.account, world.zendesk, world.secrets, URL)
+        onboard(world.ledger, world.account, world.zendesk, world.secrets, Choices(URL, test_delivery=False))
         yield Clinic(world)
 
 

@@ -14,6 +14,7 @@ from airflow_provider_qadzd.records import SystemClock
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sync import doctor, doctor_setup
 from airflow_provider_qadzd.sync.doctor import Patient
+from airflow_provider_qadzd.sync.scopes import NEEDED_SCOPES
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
 from airflow_provider_qadzd.zendesk.probe import Heard
 from tests.sync.clinic import Clinic, Opened, onboarded, verdicts
@@ -104,7 +105,7 @@ def test_an_unknown_scope_is_named(clinic: Clinic) -> None:
         ("read", "fail", "it lacks users:write"),
         ("users:read users:write organizations:read", "fail", "it lacks organizations:write"),
         ("read tickets:write users:write organizations:write webhooks:write triggers:write", "ok", "exports and jobs"),
-        (" ".join(doctor.NEEDED_SCOPES), "ok", "exports and jobs can be read"),
+        (" ".join(NEEDED_SCOPES), "ok", "exports and jobs can be read"),
         ("read write impersonate", "ok", "impersonate read write"),
     ],
     ids=["read alone", "some narrow ones", "mixed", "all narrow ones", "more than needed"],
@@ -118,7 +119,7 @@ def test_scopes_must_cover_what_is_used(scope: str, verdict: str, told: str, cli
 
 def test_narrow_scopes_that_do_not_cover_exports_fail(clinic: Clinic) -> None:
     """Where narrow scopes turn out not to cover jobs or exports, that path is named."""
-    clinic.settings = ZendeskSettings(scope=" ".join(doctor.NEEDED_SCOPES))
+    clinic.settings = ZendeskSettings(scope=" ".join(NEEDED_SCOPES))
     body = {"error": "Forbidden", "description": "You are missing the following required scopes: read"}
     clinic.world.fault("GET /api/v2/incremental/*", status=403, body=body, times=None)
     found = doctor.scopes(clinic.patient())

@@ -15,7 +15,8 @@ from airflow_provider_qadzd.ledger.vault import SealedRow, Vault
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sync import doctor_setup
 from airflow_provider_qadzd.sync.export import Run, export_live
-from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, WEBHOOK_NAME, onboard
+from airflow_provider_qadzd.sync.onboard import Choices, onboard
+from airflow_provider_qadzd.sync.webhooks import EVENT_TYPES, WEBHOOK_NAME
 from tests.sync.clinic import URL, Clinic, onboarded, verdicts
 from tests.sync.test_deliveries import change, deliver, event, live
 from tests.sync.world import World, world_of
@@ -62,17 +63,22 @@ def test_fields_must_be_usable(spoil: Callable[[dict[int, Any]], None], told: st
     [
         ({"status": "inactive"}, "is inactive"),
         ({"endpoint": "https://elsewhere.example/hook"}, "points to https://elsewhere.example/hook"),
-        ({"name": "renamed"}, "no webhook"),
     ],
-    ids=["inactive", "pointing elsewhere", "renamed"],
+    ids=["inactive", "pointing elsewhere"],
 )
 def test_the_webhook_must_work_for_us(values: dict[str, str], told: str, clinic: Clinic) -> None:
-    """A webhook that is not ours any more is a failure, and its secret and deliveries are skipped."""
+    """A webhook that does not deliver to us is a failure, and its secret and deliveries are skipped."""
     clinic.world.zendesk.webhooks.update(webhook_id(clinic), values)
     found = clinic.examined()
     assert verdicts(found, "fail") == ["webhook"]
     assert told in found["webhook"].what
     assert verdicts(found, "skipped") == ["signing secret", "triggers", "deliveries"]
+
+
+def test_a_renamed_webhook_is_still_ours(clinic: Clinic) -> None:
+    """The webhook is known by its id: what somebody calls it is their business."""
+    clinic.world.zendesk.webhooks.update(webhook_id(clinic), {"name": "renamed"})
+    assert not verdicts(clinic.examined(), "fail")
 
 
 def test_another_webhook_of_our_name_is_told(clinic: Clinic) -> None:
@@ -96,19 +102,37 @@ def test_another_webhook_of_our_name_is_told(clinic: Clinic) -> None:
 def test_subscriptions_are_compared(
     subscriptions: list[str], verdict: str, told: str, clinic: Clinic
 ) -> None:  # fmt: skip
-    """Events that the webhook is not told of are named; one that triggers drive has its triggers skipped, with why."""
+    """Events that the webhook is not told of are named; one that triggers drive needs its triggers."""
     row = clinic.world.sandbox.state.zendesk.webhooks[webhook_id(clinic)]
     row["subscriptions"] = list(subscriptions)
     found = clinic.examined()
     assert (found["webhook"].verdict, told in found["webhook"].what) == (verdict, True), found["webhook"]
-    assert found["triggers"].verdict == ("skipped" if verdict == "ok" else "ok")
+    assert found["triggers"].verdict == ("fail" if verdict == "ok" else "ok")
+
+
+def test_triggers_are_compared(clinic: Clinic) -> None:
+    """Each of the three triggers must be there, active and unchanged; one that is not is named."""
+    world, choices = clinic.world, Choices(URL, "triggers", test_delivery=False)
+    onboard(world.ledger, world.account, world.zendesk, world.secrets, choices)
+    assert clinic.examined()["triggers"].what == "All 3 are there and call the webhook."
+    first = next(iter(world.sandbox.state.zendesk.triggers.values()))
+    first["active"] = False
+    found = clinic.examined()
+    assert verdicts(found, "fail") == ["triggers"]
+    assert found["triggers"].what == f"Missing, inactive or changed: {first['title']}."
 
 
 def test_a_reset_signing_secret_is_told(clinic: Clinic) -> None:
     """A secret that was reset in Zendesk is a failure, until onboarding brings it."""
     clinic.world.zendesk.webhooks.reset_signing_secret(webhook_id(clinic))
     assert verdicts(clinic.examined(), "fail") == ["signing secret"]
-    onboard(clinic.world.ledger, clinic.world.account, clinic.world.zendesk, clinic.world.secrets, URL)
+    onboard(
+        clinic.world.ledger,
+        clinic.world.account,
+        clinic.world.zendesk,
+        clinic.world.secrets,
+        Choices(URL, test_delivery=False),
+    )
     assert not verdicts(clinic.examined(), "fail")
 
 
@@ -178,7 +202,7 @@ def replaced(world: World) -> None:
 
 def test_another_account_at_the_same_address_is_told(synced: World) -> None:
     """An account with neither our webhook nor a linked organization is another one, and its setup is not judged."""
-    onboard(synced.ledger, synced.account, synced.zendesk, synced.secrets, URL)
+    onboard(synced.ledger, synced.account, synced.zendesk, synced.secrets, Choices(URL, test_delivery=False))
     replaced(synced)
     found = Clinic(synced).examined()
     assert verdicts(found, "fail") == ["same account"]
@@ -187,7 +211,7 @@ def test_another_account_at_the_same_address_is_told(synced: World) -> None:
 
 def test_a_deleted_webhook_is_not_another_account(synced: World) -> None:
     """Linked organizations prove the account where the webhook was deleted by hand."""
-    onboard(synced.ledger, synced.account, synced.zendesk, synced.secrets, URL)
+    onboard(synced.ledger, synced.account, synced.zendesk, synced.secrets, Choices(URL, test_delivery=False))
     synced.sandbox.state.zendesk.webhooks.clear()
     found = Clinic(synced).examined()
     assert found["same account"].verdict == "ok"

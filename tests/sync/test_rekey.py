@@ -20,7 +20,7 @@ from airflow_provider_qadzd.ledger.schema import qad_record
 from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.sandbox import Sandbox, Size, running
 from airflow_provider_qadzd.sync.collect import collect
-from airflow_provider_qadzd.sync.onboard import onboard
+from airflow_provider_qadzd.sync.onboard import Choices, onboard
 from airflow_provider_qadzd.sync.plan import Brake
 from airflow_provider_qadzd.sync.rekey import Rekeying, rekey, rekeying_of
 from tests.sync.test_collisions import change_customer, in_zendesk
@@ -243,7 +243,13 @@ def test_the_same_account_under_a_new_address_keeps_all(either: World) -> None:
 
 def test_an_onboarded_account_is_recognised_by_its_webhook(small: World) -> None:
     """Before anything is linked, the webhook that onboarding made tells that it is the same account."""
-    onboard(small.ledger, small.account, small.zendesk, small.secrets, "https://airflow.example")
+    onboard(
+        small.ledger,
+        small.account,
+        small.zendesk,
+        small.secrets,
+        Choices("https://airflow.example", test_delivery=False),
+    )
     address = small.sandbox.url.replace("127.0.0.1", "localhost")
     with connected_to(small, small.sandbox, address):
         assert "webhook" in rekeyed(small, meant(small, zendesk_url=address))[1]

@@ -1,4 +1,4 @@
-"""Custom fields of organizations and users: listed and created; a key that is not here is dropped on writing.
+"""Custom fields of organizations and users: listed, kept and deleted; a key that is not here is dropped on writing.
 
 https://developer.zendesk.com/api-reference/ticketing/organizations/organization_fields/
 https://developer.zendesk.com/api-reference/ticketing/users/user_fields/
@@ -14,6 +14,9 @@ from .errors import Invalid, bad_request, not_found
 
 if TYPE_CHECKING:
     from ..state import State
+
+
+CHANGEABLE = ("title", "description", "position", "active", "regexp_for_validation", "custom_field_options")
 
 
 def create(state: State, noun: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -60,11 +63,36 @@ def _handlers(noun: str) -> list[tuple[str, str, Handler]]:
             rest = {"meta": meta, "links": {"prev": None, "next": None}}
         return reply_json({f"{noun}s": rows, **rest})
 
-    def show(state: State, call: Call) -> Reply:
+    def found(state: State, call: Call) -> dict[str, Any]:
         row = _fields(state, noun).get(call.params["id"])
         if row is None:
             raise not_found()
+        return row
+
+    def show(state: State, call: Call) -> Reply:
+        return reply_json({noun: found(state, call)})
+
+    def update(state: State, call: Call) -> Reply:
+        """What a field is called and whether it is in use; its type and key stay, whatever is asked."""
+        row, values = found(state, call), call.json().get(noun)
+        if not isinstance(values, dict):
+            raise bad_request(f"{noun} is missing")
+        row.update({name: values[name] for name in CHANGEABLE if name in values}, updated_at=iso(state.now))
+        row["raw_title"], row["raw_description"] = row["title"], row["description"]
         return reply_json({noun: row})
+
+    def remove(state: State, call: Call) -> Reply:
+        row = found(state, call)
+        del _fields(state, noun)[row["id"]]
+        if noun == "user_field":
+            for user in state.zendesk.users:
+                if user.user_fields.pop(row["key"], None) is not None:
+                    state.zendesk.users.redraw(user)
+        else:
+            for organization in state.zendesk.organizations:
+                if organization.organization_fields.pop(row["key"], None) is not None:
+                    state.zendesk.organizations.redraw(organization)
+        return Reply(204)
 
     def add(state: State, call: Call) -> Reply:
         values = call.json().get(noun)
@@ -72,8 +100,10 @@ def _handlers(noun: str) -> list[tuple[str, str, Handler]]:
             raise bad_request(f"{noun} is missing")
         return reply_json({noun: create(state, noun, values)}, 201)
 
-    path = f"/api/v2/{noun}s"
-    return [("GET", path, list_all), ("POST", path, add), ("GET", path + "/{id:int}", show)]
+    path, one = f"/api/v2/{noun}s", f"/api/v2/{noun}s/{{id:int}}"
+    return [
+        ("GET", path, list_all), ("POST", path, add), ("GET", one, show), ("PUT", one, update), ("DELETE", one, remove),
+    ]  # fmt: skip
 
 
 ROUTES = [*_handlers("organization_field"), *_handlers("user_field")]

@@ -16,7 +16,7 @@ from airflow_provider_qadzd.operators.accounts import plan_mode
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sync.draft import Plan
 from tests.edge.plans.conftest import planned
-from tests.edge.test_dags import returned, run
+from tests.edge.test_dags import NO_TEST_DELIVERY, returned, run
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 ACCOUNTS = "qadzd_sync_accounts"
@@ -75,7 +75,7 @@ def test_a_scheduled_plan_is_approved_and_applied(
 ) -> None:
     """With `[qadzd] mode` approve a run sends nothing; after `plan apply` the triggered run sends all of it."""
     monkeypatch.setenv("AIRFLOW__QADZD__MODE", "approve")
-    run(dags["qadzd_onboard"])
+    run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     first = run(dags[ACCOUNTS])
     writes = sandbox.get_control("/_sandbox/stats")["zendesk_writes"]
     number = returned(first, "plan")["plan_id"]

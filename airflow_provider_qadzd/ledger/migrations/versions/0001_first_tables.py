@@ -268,11 +268,13 @@ def upgrade() -> None:
         sa.Column("ticket_id", sa.BigInteger(), nullable=True),
         sa.Column("occurred_at", sa.String(), server_default="", nullable=False),
         sa.Column("received_at", sa.String(), nullable=False),
+        sa.Column("heard", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("inbox_state", sa.String().with_variant(sa.String(collation="C"), "postgresql"), nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
         sa.Column("drained_at", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("delivery_id", name=op.f("pk_qadzd_inbox")),
-        comment="Each accepted webhook delivery. `body` goes once it is drained, not while set aside.",
+        comment="Each accepted webhook delivery. `body` goes once it is drained, not while set aside; "
+        "`heard`: how often it came.",
     )
     op.create_index(
         op.f("qadzd_inbox_account_id_inbox_state_delivery_id"),
