@@ -83,7 +83,7 @@ def test_a_ledger_is_rebuilt_at_a_terminal(
         path.unlink()
     done = qadzd("ledger", "rebuild")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Linked now: 1 identity" in done.stdout
+    assert "40 organization, 118 user" in done.stdout
     anew = sqlite3.connect(tmp_path / "ledger.db")
     assert set(anew.execute("SELECT kind, record_key, other_key FROM qadzd_link")) == before
     anew.close()
