@@ -26,17 +26,18 @@ Decisions (pure):
 
 Doing (the only modules that touch a system and the ledger):
     sync/collect (sync/absence) -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs, sync/moves)
+    sync/drift: what was done by hand in Zendesk; sync/rebuild, sync/rekey: a lost ledger's links, a changed identity
     sync/estimate, sync/review, sync/showing: what a plan costs, whether it still stands, how it is told
     sync/receive, sync/export, sync/onboard, sync/doctor, sync/story (told to people), sync/forget
 
 Memory:
     ledger/     schema, store (transactions), identity (source, account, flow), accounts, absence, differences, members,
-                moves, changes, plans, applying, tickets, exports, vault (secrets), consents, budget, health, stories,
-                causes, replays, forgetting, tombstones, retention, migrations
+                moves, changes, plans, applying, looks, drift, rekeying, tickets, exports, vault (secrets), consents,
+                budget, health, stories, causes, replays, forgetting, tombstones, retention, migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_plan cli_records
-    provider_info
+    cli_drift provider_info
 
 The stage:
     sandbox/    both systems simulated; sandbox/demo runs everything

@@ -31,7 +31,7 @@ class Report:
     """What a preflight found, and what it proposes.
 
     `settings` are the connection's, with the proposals in them, ready to be pasted; `proposed` names those that differ.
-    `away` is the first time that the system did not answer: then nothing was learnt, and nobody has to repair anything.
+    `away` is the first time that the system did not answer: then what failed may be nobody's to repair.
     """
 
     findings: Sequence[Finding]

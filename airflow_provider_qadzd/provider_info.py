@@ -135,6 +135,7 @@ def _options() -> dict[str, Any]:
         "accounts_schedule": _option("When accounts are synced (cron).", "*/5 * * * *"),
         "export_schedule": _option("When the live ticket export runs (cron).", "*/10 * * * *"),
         "history_schedule": _option("The windows of the ticket history export (cron).", "0 0 * * *"),
+        "reconcile_schedule": _option("When Zendesk is looked through for what was done by hand (cron).", "15 1 * * *"),
         "receiver_url": _option("Where Zendesk reaches the webhook receiver, without /qadzd.", ""),
         "settle_seconds": _option("How long before now the live export stops reading.", "120"),
         "freshness_seconds": _option("How old or new a webhook's timestamp may be.", "300"),

@@ -280,6 +280,22 @@ audit_entry = _table(
     Index(None, "kind", "record_key"),
 )
 
+drift = _table(
+    "drift",
+    "Each difference of Zendesk from what we wrote, while it stands; `look` saw it last.",
+    _part("flow_id", Id),
+    _part("kind"),
+    _part("record_key"),
+    _part("other_key"),  # a membership's customer, a duplicate's Zendesk id
+    _part("what"),
+    _required("zendesk_id", BigInteger),
+    Column("other_id", BigInteger),  # the Zendesk record that it also concerns: a merge's winner, a duplicate, a home
+    _required("detail", JSON),
+    _required("first_seen_at", String),
+    _required("last_seen_at", String),
+    _required("look", BigInteger),
+)
+
 inbox = _table(
     "inbox",
     "Each accepted webhook delivery. `body` goes once it is drained, not while set aside.",

@@ -81,10 +81,14 @@ class FlowOperator(BaseOperator):
         self.flow = flow
 
     def opened(self) -> OpenFlow:
-        """The flow, opened in the process that runs the task."""
-        flow = OpenFlow(self.flow)
-        self.about = About(zendesk=agent_page(flow.zendesk.account.base_url))
-        return flow
+        """The flow, opened in the process that runs the task.
+
+        FixFirst if its Zendesk connection means another account than before: nothing is read or written there.
+        """
+        opened = OpenFlow(self.flow)
+        identity.refuse_another_account(opened.ledger, self.flow, opened.zendesk.account.account_id)
+        self.about = About(zendesk=agent_page(opened.zendesk.account.base_url))
+        return opened
 
     @contextmanager
     def deferring(self, done: Any = None) -> Iterator[None]:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+import msgspec
+
 from airflow_provider_qadzd.errors import Facts, FixFirst, SetAside, TryLater
 from airflow_provider_qadzd.qad.http import AWAY, Answer, header, host_in, retry_after
 from airflow_provider_qadzd.records import Contact, Customer, digest, fold
@@ -156,14 +158,20 @@ def _decoded(content: bytes, content_type: str = "") -> Any:
     """
     try:
         try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            declared = _CHARSET.search(content_type)
-            text = content.decode(declared[1] if declared else "utf-8")
-        value = _JSON.decode(text)
+            value = msgspec.json.decode(content)  # half the time of `json`, and stricter
+        except ValueError:
+            value = _JSON.decode(_text(content, content_type))
         return _storable(value) if _may_be_unstorable(content) else value
     except (LookupError, RecursionError):  # an unknown charset, nesting beyond all sense
         raise ValueError from None
+
+
+def _text(content: bytes, content_type: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        declared = _CHARSET.search(content_type)
+        return content.decode(declared[1] if declared else "utf-8")
 
 
 def _may_be_unstorable(content: bytes) -> bool:

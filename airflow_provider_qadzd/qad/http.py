@@ -51,9 +51,11 @@ def received(response: requests.Response, largest: int = LARGEST) -> Answer:
         for chunk in response.iter_content(_CHUNK):
             size += len(chunk)
             if size > largest:
+                path = (response.request.path_url or "").partition("?")[0]
                 raise FixFirst(
-                    f"QAD's answer is larger than {largest // 2**20} MiB.", advice="Ask for smaller pages (page_size)."
-                )
+                    f"QAD's answer is larger than {largest // 2**20} MiB.", advice="Ask for smaller pages (page_size).",
+                    facts=Facts("qad", response.request.method or "", path, response.status_code),
+                )  # fmt: skip
             chunks.append(chunk)
     return Answer(response.status_code, response.headers, b"".join(chunks))
 

@@ -10,7 +10,8 @@ Which way a site pages and whether it honours filters is documented nowhere, so 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,7 +51,7 @@ def preflight(client: QadClient, given: Mapping[str, object], *, quick: bool = F
         checks.append(Check(KEY, looked.key, (f"{client.kinds[0].name}: columns",)))
     if client.settings.openapi_url and not quick:
         checks.append(Check(PATHS, looked.paths))
-    findings = examine(checks)
+    findings = examine([replace(check, look=looked.noting(check.look)) for check in checks])
     return Report(findings, merged(given, looked.proposed), sorted(looked.proposed), looked.away)
 
 
@@ -77,9 +78,20 @@ class _Look:
         try:
             _ = self._browses[self.client.kinds[0].name].listed
         except QadzdError as error:
-            self.away = error if isinstance(error, TryLater) else None
             return error
         return None
+
+    def noting(self, look: Callable[[], Finding]) -> Callable[[], Finding]:
+        """The same look, which notes that QAD was away: that is nobody's to repair."""
+
+        def noted() -> Finding:
+            try:
+                return look()
+            except TryLater as error:
+                self.away = self.away or error
+                raise
+
+        return noted
 
     def address(self) -> Finding:
         """Whether the host and the context root lead to a QAD."""
@@ -88,7 +100,9 @@ class _Look:
             return Finding(ADDRESS, "ok", f"QAD answers at {self.client.base_url}.")
         status = error.facts.status
         # Without a status there was no answer, or none that could be trusted: a certificate.
-        if isinstance(error, TryLater) or status is None or status == 404 or 300 <= status < 400:
+        if isinstance(error, TryLater):
+            raise error
+        if status is None or status == 404 or 300 <= status < 400:
             there = self._roots() if status == 404 else []
             found = f"QAD is at {' and '.join(there)}. " if there else ""
             return Finding(ADDRESS, "fail", error.what, f"{found}{error.advice}")
@@ -175,8 +189,10 @@ class _Look:
         needed = kind.wanted.keys() - kind.optional
         usable = [one for one, columns in by_use.items() if needed <= columns.keys()]
         if usable:
-            best = max(usable, key=lambda one: len(by_use[one]))
-            self.proposed |= {kind.setting: best, kind.columns_setting: by_use[best]}
+            fullest = max(usable, key=lambda one: len(by_use[one]))
+            best = next((one for one in near if one in usable), fullest)
+            others = {name: column for name, column in by_use[best].items() if kind.wanted.get(name) != column}
+            self.proposed |= {kind.setting: best, **({kind.columns_setting: others} if others else {})}
         told = f"QAD knows no browse {kind.browse!r}, or its user may not see it."
         offer = f"It knows {', '.join(usable or by_use)}." if by_use else "Ask QAD's admin for a browse of them."
         return Finding(check, "fail", told, f"Check {kind.setting}. {offer}")

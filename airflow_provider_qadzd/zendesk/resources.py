@@ -71,6 +71,10 @@ class Organizations(_Group):
             self._get("/organizations/search", "organizations", wire.one_of(name=name, external_id=external_id))
         )
 
+    def merges(self, winner_id: int) -> Rows:
+        """The merges that this organization won: `loser_id`, `status`. None of an organization that is gone."""
+        return list(self._get(f"/organizations/{winner_id}/merges", "organization_merges"))
+
     def create(self, organization: Flat) -> Row:
         """The new organization. SetAside `duplicate` if its name or external id is taken."""
         return self._write("POST", "/organizations", "organization", wire.nest(organization))

@@ -35,6 +35,7 @@ NAMES = {
     "qadzd_onboard",
     "qadzd_replay",
     "qadzd_maintain",
+    "qadzd_reconcile",
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_qadzd.errors import FixFirst, QadzdError
 from airflow_provider_qadzd.qad import browse
 from airflow_provider_qadzd.qad.client import QadSettings, connect
+from airflow_provider_qadzd.qad.http import received
 from airflow_provider_qadzd.settings import settings_from
 from tests.qad.replies import (
     BASE,
@@ -211,6 +212,13 @@ def test_contacts_are_read_with_their_own_columns() -> None:
     (contact,) = next(client_of(replies).contacts())
     assert (contact.key, contact.customer, contact.email) == ("7", "A", "a@x")
     assert replies.query(1)["browseId"] == browse.CONTACTS_BROWSE
+
+
+def test_an_answer_without_end_is_not_read_on() -> None:
+    """A page beyond all sense is refused by its size, with what to ask for instead."""
+    answer = session_of(Replies(Reply(body=b"[" * 2**21))).get(f"{BASE}/api/x?secret=1", stream=True, timeout=5)
+    with pytest.raises(FixFirst, match=r"larger than 1 MiB\. \[system=qad.*path=/clouderp/api/x .*smaller pages"):
+        received(answer, largest=2**20)
 
 
 @pytest.mark.parametrize(

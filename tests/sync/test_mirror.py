@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from airflow_provider_qadzd.errors import TryLater
+from airflow_provider_qadzd.sync import mirror
+from airflow_provider_qadzd.sync.mirror import CONFIRM_EVERY
 from tests.sync.world import World
 
 
@@ -40,3 +45,21 @@ def test_a_second_with_just_a_page_of_changes_is_read_past(small: World) -> None
         small.mirror()
     small.sandbox.post_control("/_sandbox/clock", {"frozen": False})
     assert len(small.rows("mirror", kind="organization")) == len(small.there()["organizations"])
+
+
+def test_asking_for_every_organization_goes_on_where_it_was_stopped(
+    small: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that are used up in between do not make the next run ask for those organizations again."""
+    small.sync()
+    small.clock.sleep(CONFIRM_EVERY)
+    monkeypatch.setattr(mirror, "PAGE", 5)
+    small.fault("GET /api/v2/organizations/show_many", action="status", status=503, skip=2, times=20)
+    with pytest.raises(TryLater):
+        small.mirror()
+    small.sandbox.delete_control("faults")
+    small.count_anew()
+    small.mirror()
+    small.mirror()
+    pages = -(-len(small.there()["organizations"]) // 5)
+    assert small.calls()["GET /api/v2/organizations/show_many"] == pages - 2

@@ -85,15 +85,15 @@ class World:
         self.sessions.append(made)
         return made
 
-    def zendesk_client(self, secret: str = "sandbox") -> ZendeskClient:
-        """A client signed by client credentials, as the connection `zendesk_default` would be."""
-        where = "connection zendesk_default"
-        oauth = OAuthClient(self.sandbox.url, "sandbox", secret, where=where)
+    def zendesk_client(self, secret: str = "sandbox", url: str = "") -> ZendeskClient:
+        """A client signed by client credentials, as the connection `zendesk_default` would be; `url`: not as usual."""
+        where, url = "connection zendesk_default", url or self.sandbox.url
+        oauth = OAuthClient(url, "sandbox", secret, where=where)
         tokens = TokenSource(f"token:{secret}", oauth, self.secrets, self.session(), self.clock)
         session = self.session()
-        session.auth = ZendeskAuth(self.sandbox.url, tokens)
+        session.auth = ZendeskAuth(url, tokens)
         pace = Pace(LedgerBudget(self.ledger, self.account.account_id), self.clock)
-        return ZendeskClient(self.sandbox.url, session, pace, self.clock)
+        return ZendeskClient(url, session, pace, self.clock)
 
     def qad_client(self, password: str = "sandbox", page_size: int = 1000, **more: Any) -> QadClient:
         """A client of the sandbox's QAD, as the connection `qad_default` would be."""
@@ -256,11 +256,11 @@ class Snapshot:
 @contextmanager
 def world_of(
     sandbox: Sandbox, path: Path, size: Sequence[int] = (40, 120, 200), *, fields: bool = True,
-    after: Snapshot | None = None,
+    after: Snapshot | None = None, url: str = "",
 ) -> Iterator[World]:  # fmt: skip
     """The sandbox as at the start, of that many customers, contacts and tickets, and a ledger at `path`.
 
-    With `after`, as it was at that moment, of which `path` is a copy of the ledger.
+    With `after`, as it was at that moment, of which `path` is a copy of the ledger. With `url`, the ledger is there.
     """
     sandbox.state.size = Size(*size)
     sandbox.post_control("reset")
@@ -270,8 +270,9 @@ def world_of(
     clock = SandboxClock(sandbox)
     # While somebody has the file open, SQLite need not fold its log in whenever a connection is closed.
     anchor = sqlite3.connect(path, check_same_thread=False)
-    anchor.execute("SELECT count(*) FROM qadzd_link").fetchall()
-    world = World(sandbox, Ledger(f"sqlite:///{path}", clock), clock)
+    if not url:
+        anchor.execute("SELECT count(*) FROM qadzd_link").fetchall()
+    world = World(sandbox, Ledger(url or f"sqlite:///{path}", clock), clock)
     if fields and after is None:
         world.make_fields()
     world.count_anew()

@@ -141,6 +141,42 @@ def upgrade() -> None:
         comment="Rotating tokens and signing secrets, sealed by a vault key; with the lease of whoever refreshes.",
     )
     op.create_table(
+        "qadzd_drift",
+        sa.Column("flow_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column(
+            "kind",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column(
+            "record_key",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column(
+            "other_key",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column(
+            "what",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("zendesk_id", sa.BigInteger(), nullable=False),
+        sa.Column("other_id", sa.BigInteger(), nullable=True),
+        sa.Column("detail", sa.JSON(), nullable=False),
+        sa.Column("first_seen_at", sa.String(), nullable=False),
+        sa.Column("last_seen_at", sa.String(), nullable=False),
+        sa.Column("look", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("flow_id", "kind", "record_key", "other_key", "what", name=op.f("pk_qadzd_drift")),
+        comment="Each difference of Zendesk from what we wrote, while it stands; `look` saw it last.",
+    )
+    op.create_table(
         "qadzd_export_cursor",
         sa.Column(
             "account_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
