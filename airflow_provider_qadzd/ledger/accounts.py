@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, case, insert, or_, select, update
@@ -220,8 +221,12 @@ def _digest(payload: Mapping[str, Any], contradicted: bool) -> str:
 
 def modified_day(payload: Mapping[str, Any]) -> str:
     """The day of the record's last change as QAD tells it (`YYYY-MM-DD`), empty where it is no such date."""
-    day = str(payload.get("modified") or "")[:10]
-    return day if _DAY.fullmatch(day) else ""
+    return _day_in(str(payload.get("modified") or "")[:10])
+
+
+@lru_cache(maxsize=4096)
+def _day_in(text: str) -> str:
+    return text if _DAY.fullmatch(text) else ""
 
 
 def _merged(

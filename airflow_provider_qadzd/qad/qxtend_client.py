@@ -24,8 +24,9 @@ from airflow_provider_qadzd.qad.auth import Login, QadAuth, unsigned
 from airflow_provider_qadzd.qad.browse import Row
 from airflow_provider_qadzd.qad.columns import found_columns, records_in, remembered, wanted_columns
 from airflow_provider_qadzd.qad.http import Answer, failed, is_passing, retrying, verification
+from airflow_provider_qadzd.qad.multipart import RootPart, root_part
 from airflow_provider_qadzd.qad.qxtend import Ask, Envelopes, envelopes_of
-from airflow_provider_qadzd.qad.qxtend_answer import AnswerReader, Fields, RootPart, Shape, root_part, shape_of
+from airflow_provider_qadzd.qad.qxtend_answer import AnswerReader, Fields, Shape, shape_of
 from airflow_provider_qadzd.qad.qxtend_settings import NONE, QxtendSettings, columns_of, normalised_service_url
 from airflow_provider_qadzd.qad.reader import NOTHING, Read
 from airflow_provider_qadzd.qad.scope import Scope

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, TryLater
+from airflow_provider_qadzd.qad.multipart import root_part
 from airflow_provider_qadzd.qad.qxtend import SOAP
-from airflow_provider_qadzd.qad.qxtend_answer import NESTED, AnswerReader, Fields, Shape, root_part
+from airflow_provider_qadzd.qad.qxtend_answer import NESTED, AnswerReader, Fields, Shape
 from airflow_provider_qadzd.qad.qxtend_settings import COMMON, SERVICES
 
 FACTS = Facts(system="qad", method="POST", path="/qxi")
