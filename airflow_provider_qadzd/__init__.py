@@ -17,25 +17,27 @@ Dialects (the systems; no ledger, no Airflow):
 
 Decisions (pure):
     sync/mapping    QAD record -> what Zendesk should have (sync/template, sync/ownership; a file by sync/mapping_file)
+    sync/policies   what the owner chose where the two collide
     sync/plan       what to do about one record
     sync/match      which QAD customer a ticket belongs to
     sync/reasons    why a record is not in Zendesk, in words
 
 Doing (the only modules that touch a system and the ledger):
-    sync/collect -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs)
+    sync/collect (sync/absence) -> sync/mirror -> sync/draft -> sync/apply (sync/singly, sync/pairs, sync/moves)
+    sync/drift: what was done by hand in Zendesk; sync/rebuild, sync/rekey: a lost ledger's links, a changed identity
     sync/estimate, sync/review, sync/showing: what a plan costs, whether it still stands, how it is told
     sync/receive, sync/export, sync/ticket_files, sync/ticket_organizations
     sync/onboard, sync/doctor, sync/story (told to people), sync/forget
 
 Memory:
-    ledger/     schema, store (transactions), identity (source, account, flow), accounts, differences, members, changes,
-                plans, applying, tickets, matching, support, ticket_organizations, exports, bulk (whole pages at once),
-                vault (secrets), consents, budget, health, stories, causes, replays, forgetting, tombstones, retention,
-                migrations
+    ledger/     schema, store (transactions), identity (source, account, flow), accounts, absence, differences, members,
+                moves, changes, plans, applying, looks, drift, rekeying, tickets, matching, support,
+                ticket_organizations, exports, bulk (whole pages at once), vault (secrets), consents, budget, health,
+                stories, causes, replays, forgetting, tombstones, retention, migrations
 
 Airflow's edge (alone may import airflow):
     hooks/ operators/ sensors/ triggers/ plugin/ config retry doctor reviewing cli cli_plan cli_records
-    provider_info
+    cli_drift provider_info
 
 The stage:
     sandbox/    both systems simulated; sandbox/demo runs everything

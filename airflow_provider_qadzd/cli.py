@@ -12,7 +12,7 @@ from pathlib import Path
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
-from airflow_provider_qadzd import cli_plan, cli_records
+from airflow_provider_qadzd import cli_drift, cli_plan, cli_records
 from airflow_provider_qadzd.errors import QadzdError
 
 _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
@@ -36,6 +36,7 @@ _ONE_FLOW = Arg(("--flow",), help="Only this flow of the ledger; every flow if n
 _CODE = Arg(("key",), help="QAD customer code")
 _LIMIT = Arg(("--limit",), help="How many tickets at most", type=int, default=50)
 _JSON = Arg(("--json",), help="Print JSON", action="store_true")
+_NOW = Arg(("--now",), help="Look at Zendesk first; else what the last look found", action="store_true")
 _SILENT = Arg(
     ("--silent-hours",), help="Hours without a delivery, while tickets change, to warn of", type=float, default=6
 )
@@ -46,6 +47,7 @@ def get_commands() -> list[GroupCommand]:
     ledger = (
         _command("upgrade", "Migrate the ledger's tables to this version", ledger_upgrade),
         _command("status", "Show where the ledger is and its tables' revision", ledger_status),
+        _command("rebuild", "Find lost links again by Zendesk's external ids", cli_drift.rebuild, _FLOW),
     )
     plan = (
         _command("list", "List the newest plans", cli_plan.plan_list, cli_plan.FLOW, cli_plan.LIMIT, cli_plan.EMPTY),
@@ -63,6 +65,8 @@ def get_commands() -> list[GroupCommand]:
         _command("dags", "Copy this package's DAG files", dags, _TO),
         _command("doctor", "Look at everything that a flow rests on", doctor, _FLOW, _JSON, _SILENT),
         _command("columns", "List the QAD fields and columns that a mapping file may name", columns, _FLOW),
+        _command("drift", "Show what was done by hand in Zendesk", cli_drift.drift, _FLOW, _NOW, _JSON),
+        _command("rekey", "Take over a flow whose connections or key templates changed", cli_drift.rekey, _FLOW, _YES),
         _command("new-key", "Print a new vault key", new_key),
         _command("rotate-keys", "Seal every kept secret with the newest key", rotate_keys),
         _command("story", "Tell all that is known of one key", cli_records.story, _KEY, _ONE_FLOW, _JSON),

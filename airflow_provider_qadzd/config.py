@@ -21,8 +21,11 @@ from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.vault import Vault
 from airflow_provider_qadzd.settings import settings_from
+from airflow_provider_qadzd.sync.absence import Patience
 from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
 from airflow_provider_qadzd.sync.mapping_file import parse_mapping
+from airflow_provider_qadzd.sync.plan import Brake
+from airflow_provider_qadzd.sync.policies import ALLOWED, Policies, policies_from
 
 LEDGER_CONNECTION = "qadzd_ledger"
 
@@ -71,6 +74,27 @@ def mapping() -> FieldMapping:
         advice = "Correct [qadzd] mapping_path, or the file, on every machine that runs tasks."
         raise FixFirst(f"The mapping file {path} cannot be read: {why}.", advice=advice) from None
     return parse_mapping(text, path)
+
+
+def policies() -> Policies:
+    """What the collision table's options choose. FixFirst, listing what is allowed, for a value that is not."""
+    return policies_from({name: option(name) for name in ALLOWED})
+
+
+def brake(released: bool = False) -> Brake:
+    """How much one run may change; nothing holds it when it is `released`."""
+    if released:
+        return Brake.released()
+    return Brake(
+        number("brake_share"), int(number("brake_floor")),
+        number("brake_deactivations_share"), int(number("brake_deactivations_floor")),
+        number("brake_removals_share"), int(number("brake_removals_floor")),
+    )  # fmt: skip
+
+
+def patience() -> Patience:
+    """How long a QAD record must be missing until it counts as gone."""
+    return Patience(int(number("absence_reads")), number("absence_hours"))
 
 
 def flows() -> list[FlowSettings]:

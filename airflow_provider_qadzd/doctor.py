@@ -12,7 +12,7 @@ from airflow_provider_qadzd.config import FlowSettings
 from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.hooks.qad import QadHook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook, base_url_in
-from airflow_provider_qadzd.ledger import Ledger, health
+from airflow_provider_qadzd.ledger import Ledger, health, identity
 from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets, sealed_rows
 from airflow_provider_qadzd.sync.doctor import (
     KEYS,
@@ -121,7 +121,7 @@ def flow(settings: FlowSettings, zendesk: ZendeskHook, qad: QadHook) -> Finding:
     if moved:
         raise FixFirst(
             f"Flow {settings.name!r} is not what it was. {'; '.join(moved)}.",
-            advice="Point the connections back, or give the new pair a flow name of its own in [qadzd] flows.",
+            advice=identity.ways_out(settings.name),
         )
     return Finding(FLOW, "ok", f"Flow {settings.name!r} joins {known.qad_url} to {known.zendesk_url}, as before.")
 

@@ -7,6 +7,7 @@ way out. It never carries a secret and never a request or answer body, so it may
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,19 @@ class QadzdError(Exception):
         self.what, self.advice, self.facts = what, advice, facts
         super().__init__(what, advice, facts)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword arguments do not survive pickling by themselves, and a worker's error must reach its parent.
+        return _again, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         known = str(self.facts)
         return " ".join(part for part in (self.what, f"[{known}]" if known else "", self.advice) if part)
+
+
+def _again(kind: type[QadzdError], args: tuple[Any, ...], known: dict[str, Any]) -> QadzdError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(known)
+    return error
 
 
 class TryLater(QadzdError):

@@ -108,16 +108,42 @@ def _options() -> dict[str, Any]:
             "",
         ),
         "history_format": _option("How those files are written: jsonl or parquet.", "jsonl"),
+        "reconcile_schedule": _option("When Zendesk is looked through for what was done by hand (cron).", "15 1 * * *"),
         "receiver_url": _option("Where Zendesk reaches the webhook receiver, without /qadzd.", ""),
         "settle_seconds": _option("How long before now the live export stops reading.", "120"),
         "freshness_seconds": _option("How old or new a webhook's timestamp may be.", "300"),
+        "full_read_schedule": _option("When all of QAD is read, where deltas are possible (cron).", "0 2 * * *"),
+        "absence_reads": _option("From how many complete full reads a QAD record must be missing to be gone.", "3"),
+        "absence_hours": _option("Over how many hours those reads must lie.", "48"),
         "brake_share": _option("Which share of linked records one plan may update.", "0.3"),
         "brake_floor": _option("How many updates a plan may always have.", "50"),
         "maintain_schedule": _option("When the ledger lets go of what is old (cron).", "30 3 * * *"),
         "keep_inbox_days": _option("How long webhook deliveries that were drained or set aside are kept.", "30"),
         "keep_audit_days": _option("How long the audit is kept; the first and last entry of a link stay.", "400"),
         "keep_changes_days": _option("How long changes that are over are kept, with their plans.", "90"),
+        "brake_deactivations_share": _option("Which share one plan may deactivate, and a read may shrink by.", "0.1"),
+        "brake_deactivations_floor": _option("How many deactivations a plan may always have.", "20"),
+        "brake_removals_share": _option("Which share of the memberships we added one plan may remove.", "0.1"),
+        "brake_removals_floor": _option("How many removals a plan may always have.", "20"),
+        **_policies(),
         "wait_in_place_seconds": _option("How long apply waits for jobs before it defers.", "15"),
+    }
+
+
+def _policies() -> dict[str, Any]:
+    """The settings of the collision table, as `sync.policies` has them."""
+    return {
+        "name_unkeyed": _option("An organization that nobody keyed has the name: adopt, set_aside, suffix.", "adopt"),
+        "name_linked": _option("A linked or keyed organization has the name: suffix, set_aside.", "suffix"),
+        "email_unkeyed": _option("An end user whom nobody keyed has the email: adopt, set_aside.", "adopt"),
+        "email_shared": _option("Several contacts have one email: share, without_email.", "share"),
+        "email_missing": _option("A contact has no usable email: create, set_aside.", "create"),
+        "email_changed": _option("A contact has another email now: add, make_primary.", "add"),
+        "contact_moved": _option("The membership of a customer that a contact left: remove, keep.", "remove"),
+        "contact_ended": _option("QAD has the contact no more: tag, ignore.", "tag"),
+        "customer_inactive": _option("The customer is inactive or gone: tag, ignore.", "tag"),
+        "organization_deleted": _option("Deleted by hand in Zendesk: recreate, set_aside.", "recreate"),
+        "user_deleted": _option("Deleted by hand in Zendesk: set_aside, recreate.", "set_aside"),
     }
 
 

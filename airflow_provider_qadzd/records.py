@@ -40,7 +40,10 @@ def fold(text: str) -> str:
 
 def canonical_json(value: object) -> str:
     """`value` as sorted, compact JSON: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(*parts: object) -> str:
@@ -106,6 +109,7 @@ class Wanted:
     """One record as it should be. `rank` orders contacts that share an email: the primary one first (0).
 
     `owners` names the fields that do not belong to whom they usually do (`sync/ownership`).
+    `ended`: QAD has it no more, so that it is not made anew.
     """
 
     kind: Kind
@@ -117,6 +121,7 @@ class Wanted:
     rank: int = 0
     aside: str = ""
     owners: Mapping[str, str] = field(default_factory=dict, hash=False)
+    ended: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -146,6 +151,7 @@ class Candidate:
     `link_id` is the Zendesk id that the key is linked to. `name_first` and `email_first` are the lowest keys that want
     the same name and email (the key itself, where nobody else does). `twin` is another key that Zendesk could not tell
     from this one. `remembered` is what the link says was last written, of merged lists only the entries that are ours.
+    `ended`: QAD has the record no more.
     """
 
     kind: Kind
@@ -154,6 +160,7 @@ class Candidate:
     body: Flat
     fingerprint: str = ""
     aside: str = ""
+    ended: bool = False
     name_first: str = ""
     email_first: str = ""
     email_folded: str = ""

@@ -48,6 +48,7 @@ for flow in config.flows():
                 description="configured: as [qadzd] mode says, and as scheduled runs do; dry_run: only show the plan; "
                 "approve: leave it to be reviewed; apply_reviewed: apply the plan plan_id",
             ),
+            "full": Param(False, type="boolean", description="read all of QAD, not only what was changed lately"),
             "plan_id": Param(None, type=["null", "integer"], description="apply_reviewed: which plan"),
             "skip_moved": Param(
                 False, type="boolean", description="apply_reviewed: leave out what moved since, instead of refusing"
@@ -57,7 +58,12 @@ for flow in config.flows():
         doc_md=DOC,
         tags=["qadzd"],
     ):
-        collect = QadCollectOperator(task_id="collect", flow=flow.name)
+        collect = QadCollectOperator(
+            task_id="collect",
+            flow=flow.name,
+            full="{{ params.full }}",
+            release_brake="{{ params.release_brake }}",
+        )
         mirror = ZendeskMirrorOperator(task_id="mirror", flow=flow.name)
         plan = AccountsPlanOperator(
             task_id="plan",

@@ -16,6 +16,7 @@ from airflow_provider_qadzd.ledger.schema import metadata
 from airflow_provider_qadzd.provider_info import get_provider_info
 from airflow_provider_qadzd.qad.client import QadSettings
 from airflow_provider_qadzd.sync.export import LEFT_TO_LIVE
+from airflow_provider_qadzd.sync.policies import ALLOWED
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
 from airflow_provider_qadzd.zendesk.wire import EXPORT_PAGE
 
@@ -104,6 +105,26 @@ def test_commands_exist() -> None:
     source = (ROOT / "airflow_provider_qadzd" / "cli.py").read_text()
     for command in set(re.findall(r"airflow qadzd ([a-z-]+)", README)):
         assert f'"{command}"' in source, command
+
+
+def test_collisions_name_their_settings_and_tests() -> None:
+    """Each row of the collision table names settings with their default first, and a test that exists."""
+    written = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    told = set()
+    for situation, _, setting, test in table("Collisions", "situation"):
+        (name,) = names(test)
+        assert f"def {name}(" in written, name
+        if names(setting):
+            option, *values = names(setting)
+            assert tuple(values) == ALLOWED[option], situation
+            told.add(option)
+    assert told == set(ALLOWED)
+
+
+def test_policies_are_options() -> None:
+    """Each policy is an option of the provider, with the first allowed value as its default."""
+    options = get_provider_info()["config"]["qadzd"]["options"]
+    assert {name: options[name]["default"] for name in ALLOWED} == {name: one[0] for name, one in ALLOWED.items()}
 
 
 def test_python_blocks_run() -> None:

@@ -6,12 +6,15 @@ Every function is one short transaction, or works in the one it is given. Where 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, insert, or_, select, update
 
 from airflow_provider_qadzd.ledger import schema
+from airflow_provider_qadzd.ledger.absence import note_left
 from airflow_provider_qadzd.ledger.differences import (
     candidates,
     linked_count,
@@ -20,8 +23,8 @@ from airflow_provider_qadzd.ledger.differences import (
     wanted_count,
 )
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import mirror, qad_contact_of, qad_read, qad_record, wanted
-from airflow_provider_qadzd.ledger.store import Ledger, chunks, upsert
+from airflow_provider_qadzd.ledger.schema import change_item, link, mirror, qad_contact_of, qad_read, qad_record, wanted
+from airflow_provider_qadzd.ledger.store import Ledger, among, chunks, upsert
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
 from airflow_provider_qadzd.records import Kind, Wanted, digest, fold
 
@@ -38,10 +41,12 @@ __all__ = [
     "save_mirror",
     "save_page",
     "save_wanted",
+    "take_stock",
     "wanted_count",
 ]
 
 PAGE = 1000
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 SAME_RECORD = {"customer": ("name",), "contact": ("name", "email", "phone", "function")}
 """Rows of one read with one key are one record if these fields agree; if not, the key stands for two of them."""
@@ -50,86 +55,183 @@ SAME_RECORD = {"customer": ("name",), "contact": ("name", "email", "phone", "fun
 # -- what QAD said -----------------------------------------------------------------------------------------------------
 
 
-def begin_read(ledger: Ledger, source_id: int, kind: str, mode: str, run: str) -> int:
-    """A new read, not yet complete. Its id grows, so that later reads compare greater."""
-    row = {"source_id": source_id, "kind": kind, "read_mode": mode, "started_at": ledger.now(), "run": run}
+def begin_read(ledger: Ledger, source_id: int, kind: str, mode: str, run: str, columns: str = "") -> int:
+    """A new read, not yet complete. Its id grows, so that later reads compare greater.
+
+    `columns` is the digest of the columns that it takes along, empty without any.
+    """
+    row = {
+        "source_id": source_id, "kind": kind, "read_mode": mode, "started_at": ledger.now(), "run": run,
+        "columns_digest": columns,
+    }  # fmt: skip
     with ledger.writing() as tx:
         return int(tx.execute(insert(qad_read).values(row).returning(qad_read.c.read_id)).scalar_one())
 
 
 def end_read(ledger: Ledger, read_id: int, *, complete: bool, reason: str) -> None:
-    """The read is over: `complete`, or not for the reason given."""
+    """The read is over: `complete`, or not for the reason given. A complete one tells which contacts left whom."""
+    over = update(qad_read).where(qad_read.c.read_id == read_id)
     with ledger.writing() as tx:
-        tx.execute(
-            update(qad_read)
-            .where(qad_read.c.read_id == read_id)
-            .values(complete=complete, reason=reason, ended_at=ledger.now())
-        )
+        read = tx.execute(
+            over.values(complete=complete, reason=reason, ended_at=ledger.now()).returning(
+                qad_read.c.source_id, qad_read.c.kind, qad_read.c.read_mode
+            )
+        ).one()
+        if complete and read.kind == "contact":
+            note_left(tx, read.source_id, read_id, full=read.read_mode == "full")
 
 
 def save_page(
     ledger: Ledger, source_id: int, kind: str, read_id: int, payloads: Sequence[tuple[str, Mapping[str, Any]]],
     contact_of: Iterable[tuple[str, str]] = (),
 ) -> None:  # fmt: skip
-    """One page of a read, in one transaction: payloads by key, and (contact, customer) pairs."""
+    """One page of a read, in one transaction: payloads by key, and (contact, customer) pairs.
+
+    Of what is as it was, only the read that saw it is noted.
+    """
+    rows_of: dict[str, list[Mapping[str, Any]]] = {}
+    for key, payload in payloads:
+        rows_of.setdefault(key, []).append(payload)
+    digests = {key: {digest(row, False) for row in rows} for key, rows in rows_of.items()}
+    newest = max((modified_day(payload) for _, payload in payloads), default="")
     with ledger.writing() as tx:
-        read, marks = len(payloads), marks_in(tx)
+        marks = marks_in(tx)
         if marks:
-            payloads = [(key, row) for key, row in payloads if not _forgotten(marks, source_id, kind, key, row)]
-            kept = {key for key, _ in payloads}
+            rows_of = {
+                key: kept
+                for key, rows in rows_of.items()
+                if (kept := [row for row in rows if not _forgotten(marks, source_id, kind, key, row)])
+            }
             contact_of = [
                 (contact, customer)
                 for contact, customer in contact_of
-                if contact in kept and not marks.has_key(source_id, "customer", customer)
+                if contact in rows_of and not marks.has_key(source_id, "customer", customer)
             ]
-        known = _known_records(tx, source_id, kind, [key for key, _ in payloads])
-        merged: dict[str, dict[str, Any]] = {}
-        for key, payload in payloads:
-            row = merged.get(key) or known.get(key)
-            merged[key] = _merged(row, kind, key, payload, read_id)
-        now = ledger.now()
-        upsert(
-            tx, qad_record,
-            ({"source_id": source_id, "kind": kind, "first_seen_at": now, **row} for row in merged.values()),
-            keep=["first_seen_at"],
-        )  # fmt: skip
-        pairs = {
-            (contact, customer): {
-                "source_id": source_id, "contact_key": contact, "customer_key": customer, "last_read": read_id
-            }
-            for contact, customer in contact_of
-        }  # fmt: skip
-        upsert(tx, qad_contact_of, pairs.values())
-        tx.execute(update(qad_read).where(qad_read.c.read_id == read_id).values(row_count=qad_read.c.row_count + read))
+        known = _known_records(tx, source_id, kind, list(rows_of))
+        same = [key for key in rows_of if digests[key] == known.get(key, _NOBODY).plain_digests]
+        _note_seen(tx, qad_record, source_id, read_id, qad_record.c.record_key, same, qad_record.c.kind == kind)
+        _save_records(ledger, tx, source_id, kind, read_id, {key: rows_of[key] for key in rows_of.keys() - same}, known)
+        _save_pairs(tx, source_id, read_id, set(contact_of))
+        tx.execute(
+            update(qad_read)
+            .where(qad_read.c.read_id == read_id)
+            .values(
+                row_count=qad_read.c.row_count + len(payloads),
+                newest=case((qad_read.c.newest < newest, newest), else_=qad_read.c.newest),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is stored of a record, short of its payload."""
+
+    digest: str = ""
+    contradicted: bool = False
+    last_read: int = 0
+
+    @property
+    def plain_digests(self) -> set[str]:
+        """The digests that a page's rows of this record have, where nothing has changed."""
+        return set() if self.contradicted else {self.digest}
+
+
+_NOBODY = _Known()
+
+
+def _known_records(tx: Connection, source_id: int, kind: str, keys: Sequence[str]) -> dict[str, _Known]:
+    """What is stored of these, locked in key order: two reads of one source at once would deadlock on PostgreSQL."""
+    r = qad_record.c
+    known: dict[str, _Known] = {}
+    for some in chunks(sorted(keys), PAGE):
+        asked = select(r.record_key, r.digest, r.contradicted, r.last_read).where(
+            r.source_id == source_id, r.kind == kind, among(tx, r.record_key, some)
+        )
+        for row in tx.execute(asked.order_by(r.record_key).with_for_update()):
+            known[row.record_key] = _Known(row.digest, row.contradicted, row.last_read)
+    return known
+
+
+def _note_seen(
+    tx: Connection, table: Table, source_id: int, read_id: int, key: ColumnElement[Any], keys: Iterable[str],
+    *of_kind: ColumnElement[bool],
+) -> None:  # fmt: skip
+    for some in chunks(sorted(keys), PAGE):
+        these = among(tx, key, some)
+        seen = update(table).where(table.c.source_id == source_id, *of_kind, these, table.c.last_read < read_id)
+        tx.execute(seen.values(last_read=read_id))
+
+
+def _save_records(
+    ledger: Ledger, tx: Connection, source_id: int, kind: str, read_id: int,
+    rows_of: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str, _Known],
+) -> None:  # fmt: skip
+    """Records that are new or changed. What earlier pages of this read said of one counts as well."""
+    r = qad_record.c
+    told_before = [key for key in rows_of if known.get(key, _NOBODY).last_read == read_id]
+    earlier: dict[str, dict[str, Any]] = {}
+    for some in chunks(told_before, PAGE):
+        asked = select(r.record_key, r.payload, r.contradicted).where(
+            r.source_id == source_id, r.kind == kind, among(tx, r.record_key, some)
+        )
+        earlier.update((row.record_key, dict(row._mapping)) for row in tx.execute(asked))
+    merged: list[dict[str, Any]] = []
+    for key, rows in rows_of.items():
+        row = earlier.get(key)
+        for payload in rows:
+            row = _merged(row, kind, key, payload, read_id)
+        if row is not None:
+            merged.append({"source_id": source_id, "kind": kind, "first_seen_at": ledger.now(), **row})
+    upsert(tx, qad_record, merged, keep=["first_seen_at"], unless_older=["last_read"])
+
+
+def _save_pairs(tx: Connection, source_id: int, read_id: int, pairs: set[tuple[str, str]]) -> None:
+    """Which contacts belong to which customers. Those whose customers are as they were are noted in one go."""
+    c = qad_contact_of.c
+    told: dict[str, set[str]] = {}
+    for contact, customer in pairs:
+        told.setdefault(contact, set()).add(customer)
+    stored: dict[str, set[str]] = {}
+    for some in chunks(sorted(told), PAGE):
+        asked = select(c.contact_key, c.customer_key, c.left_read).where(
+            c.source_id == source_id, among(tx, c.contact_key, some)
+        )
+        for row in tx.execute(asked):
+            # A customer that was left is told again by a row of its own.
+            stored.setdefault(row.contact_key, set()).add(row.customer_key if row.left_read is None else "")
+    same = {contact for contact, customers in told.items() if stored.get(contact) == customers}
+    _note_seen(tx, qad_contact_of, source_id, read_id, c.contact_key, same)
+    rows = (
+        {"source_id": source_id, "contact_key": contact, "customer_key": customer, "last_read": read_id,
+         "left_read": None}
+        for contact, customer in pairs if contact not in same
+    )  # fmt: skip
+    upsert(tx, qad_contact_of, rows, unless_older=["last_read"])
 
 
 def _forgotten(marks: Marks, source_id: int, kind: str, key: str, payload: Mapping[str, Any]) -> bool:
     return marks.has_key(source_id, kind, key) or marks.has_email(kind, str(payload.get("email") or ""))
 
 
-def _known_records(tx: Connection, source_id: int, kind: str, keys: list[str]) -> dict[str, dict[str, Any]]:
-    r = qad_record.c
-    known: dict[str, dict[str, Any]] = {}
-    for some in chunks(keys, PAGE):
-        asked = select(r.record_key, r.payload, r.last_read, r.contradicted).where(
-            r.source_id == source_id, r.kind == kind, r.record_key.in_(some)
-        )
-        known.update((row.record_key, dict(row._mapping)) for row in tx.execute(asked))
-    return known
+def modified_day(payload: Mapping[str, Any]) -> str:
+    """The day of the record's last change as QAD tells it (`YYYY-MM-DD`), empty where it is no such date."""
+    day = str(payload.get("modified") or "")[:10]
+    return day if _DAY.fullmatch(day) else ""
 
 
 def _merged(
     row: Mapping[str, Any] | None, kind: str, key: str, payload: Mapping[str, Any], read_id: int
 ) -> dict[str, Any]:
+    """The record with one more of its rows; `row` is what this read has said of it before."""
     contradicted, kept = False, dict(payload)
-    if row is not None and row["last_read"] == read_id:
+    if row is not None:
         kept = dict(row["payload"])
         contradicted = row["contradicted"] or any(kept.get(name) != payload.get(name) for name in SAME_RECORD[kind])
         if "primary" in kept:
             kept["primary"] = kept["primary"] or payload.get("primary")
     return {
         "record_key": key, "key_folded": fold(key), "payload": kept, "digest": digest(kept, contradicted),
-        "contradicted": contradicted, "last_read": read_id,
+        "contradicted": contradicted, "last_read": read_id, "absent_at": None,
     }  # fmt: skip
 
 
@@ -141,7 +243,8 @@ def records_to_map(
 ) -> Iterator[Sequence[Any]]:
     """Pages of QAD records whose wanted form is missing, or was made from another payload or other rules.
 
-    A row has `record_key`, `payload`, `digest` and `conflict`: one read gave this key two different records.
+    A row has `record_key`, `payload`, `digest`, `absent_at`, and `conflict`: one read gave this key two different
+    records.
     """
     r, w = qad_record, wanted
     with ledger.reading() as tx:
@@ -153,7 +256,7 @@ def records_to_map(
     after = ""
     while True:
         asked = (
-            select(r.c.record_key, r.c.payload, r.c.digest, r.c.contradicted.label("conflict"))
+            select(r.c.record_key, r.c.payload, r.c.digest, r.c.absent_at, r.c.contradicted.label("conflict"))
             .select_from(joined)
             .where(r.c.source_id == flow.source_id, r.c.kind == qad_kind, r.c.record_key > after)
             .order_by(r.c.record_key)
@@ -167,6 +270,11 @@ def records_to_map(
         after = page[-1].record_key
 
 
+def take_stock(ledger: Ledger) -> None:
+    """Before questions over whole tables: they may have grown since the database last looked at them."""
+    ledger.take_stock(qad_record, wanted, link, mirror, qad_contact_of, change_item)
+
+
 def save_wanted(ledger: Ledger, flow: Flow, rows: Iterable[tuple[Wanted, str]]) -> None:
     """Wanted records with the digest of the payload each was made from. What last became of them stays."""
     with ledger.writing() as tx:
@@ -178,7 +286,7 @@ def save_wanted(ledger: Ledger, flow: Flow, rows: Iterable[tuple[Wanted, str]]) 
                     "flow_id": flow.flow_id, "kind": w.kind, "record_key": w.key, "external_id": w.external_id,
                     "external_folded": fold(w.external_id), "body": dict(w.body), "fingerprint": w.fingerprint,
                     "made_from": made_from, "name_folded": fold(w.name), "email_folded": fold(w.email),
-                    "email_rank": w.rank, "aside": w.aside, "owners": dict(w.owners),
+                    "email_rank": w.rank, "aside": w.aside, "ended": w.ended, "owners": dict(w.owners),
                 }
                 for w, made_from in rows
                 if not marks.has_key(flow.source_id, READ_FROM[w.kind], w.key)
@@ -214,6 +322,14 @@ def mark_gone(tx: Connection, account_id: int, kind: Kind, ids: Iterable[int]) -
         .where(mirror.c.account_id == account_id, mirror.c.kind == kind, mirror.c.zendesk_id.in_(list(ids)))
         .values(active=False)
     )
+
+
+def mark_erased(ledger: Ledger, account_id: int, user_id: int, role: str) -> None:
+    """Zendesk has deleted this user for good; `role` says so in place of a role."""
+    m = mirror.c
+    erased = update(mirror).where(m.account_id == account_id, m.kind == "user", m.zendesk_id == user_id)
+    with ledger.writing() as tx:
+        tx.execute(erased.values(active=False, user_role=role))
 
 
 def mirrored_ids(ledger: Ledger, account_id: int, kind: Kind, after: int, limit: int) -> list[int]:

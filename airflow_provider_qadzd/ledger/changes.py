@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger.applying import ApplierLease, prolong
@@ -39,7 +39,8 @@ _IDS = 500
 class Ended:
     """What became of one record, with the link it leaves (`zendesk_id` may be None for a membership).
 
-    `remember` are the entries of merged lists that are ours from now on.
+    `remember` are the entries of merged lists that are ours from now on. `unlinked`: there is no such membership any
+    more, and the link goes.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Ended:
     base: str = ""
     fingerprint: str = ""
     ours: bool = True
+    unlinked: bool = False
     difference: Mapping[str, Any] = field(default_factory=dict)
     remember: Mapping[str, Any] = field(default_factory=dict)
 
@@ -250,9 +252,13 @@ def not_answered(ledger: Ledger, change_ids: Sequence[int], error: TryLater) -> 
 
 
 def mark(ledger: Ledger, change_ids: Iterable[int], **values: Any) -> None:
-    """Set columns of these changes: the job that carries them, or a step back to `planned` or `unknown`."""
+    """Set columns of these changes: the job that carries them, or a step back to `planned` or `unknown`.
+
+    One that another process has ended meanwhile stays ended.
+    """
     with ledger.writing() as tx:
-        tx.execute(update(change_item).where(change_item.c.change_id.in_(list(change_ids))).values(**values))
+        these = and_(change_item.c.change_id.in_(list(change_ids)), is_open(change_item))
+        tx.execute(update(change_item).where(these).values(**values))
 
 
 def plan_again(ledger: Ledger, change_ids: Iterable[int], how: Literal["same", "smaller", "singly"]) -> None:
@@ -319,11 +325,13 @@ def end(ledger: Ledger, flow: Flow, ended: Sequence[Ended], run: str) -> None:
 def settle(tx: Connection, ledger: Ledger, flow: Flow, ended: Sequence[Ended], run: str) -> None:
     """Write outcomes: the change ends, the link stands, the record remembers, and the audit tells if it is news.
 
-    A Zendesk id that another key is linked to stays with that key; this one is set aside, naming it.
+    A Zendesk id that another key is linked to stays with that key; this one is set aside, naming it. What another
+    process has ended meanwhile has its outcome already.
     """
     now = ledger.now()
     marks = marks_in(tx)
     ended = [one for one in ended if not _forgotten(marks, flow, one.kind, one.key)]
+    ended = _without_ended(tx, ended)
     before = _remembered(tx, flow, ended)
     ended = _one_key_an_id(tx, flow, ended)
     over = [
@@ -336,10 +344,24 @@ def settle(tx: Connection, ledger: Ledger, flow: Flow, ended: Sequence[Ended], r
         tx.execute(is_over.values(change_state="done", ended_at=now), over)
     links = [_link(flow, one, before.get((one.kind, one.key)), now) for one in ended if one.linked]
     upsert(tx, link, links, keep=["linked_at", "ours"])
+    for one in ended:
+        if one.unlinked:
+            tx.execute(delete(link).where(*_is_pair(flow, one)))
     news = [one for one in ended if _is_news(one, before.get((one.kind, one.key)))]
     _remember(tx, flow, [one for one in news if not one.other])
     if news:
         tx.execute(insert(audit_entry), [_audit(flow, one, now, run) for one in news])
+
+
+def _without_ended(tx: Connection, ended: Sequence[Ended]) -> list[Ended]:
+    """These outcomes, but for changes that have one. The rows stay locked, so that no two processes write both."""
+    c = change_item.c
+    over: set[int] = set()
+    for some in chunks(sorted(one.change_id for one in ended if one.change_id is not None), _IDS):
+        locked = select(c.change_id, c.change_state, c.outcome).where(c.change_id.in_(some))
+        rows = tx.execute(locked.order_by(c.change_id).with_for_update()).all()
+        over |= {row.change_id for row in rows if row.change_state == "done" and row.outcome != "superseded"}
+    return [one for one in ended if one.change_id not in over]
 
 
 def _remembered(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> dict[tuple[str, str], Any]:
@@ -352,6 +374,8 @@ def _remembered(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> dict[tupl
             asked = select(w.kind, w.record_key, w.last_outcome, w.last_detail, w.body, w.fingerprint).where(
                 w.flow_id == flow.flow_id, w.kind == kind, w.record_key.in_(some)
             )
+            # Locked: of two planners at once the second one sees what the first has told.
+            asked = asked.order_by(w.record_key).with_for_update()
             known.update(((row.kind, row.record_key), row) for row in tx.execute(asked))
     return known
 
@@ -375,6 +399,11 @@ def _one_key_an_id(tx: Connection, flow: Flow, ended: Sequence[Ended]) -> list[E
             one = replace(one, outcome="set_aside", detail=f"{one.zendesk_id}_held_by {holder}", linked=False)
         kept.append(one)
     return kept
+
+
+def _is_pair(flow: Flow, one: Ended) -> list[ColumnElement[bool]]:
+    c = link.c
+    return [c.flow_id == flow.flow_id, c.kind == one.kind, c.record_key == one.key, c.other_key == one.other]
 
 
 def _is_news(one: Ended, before: Any) -> bool:

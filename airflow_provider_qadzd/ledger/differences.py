@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -29,7 +30,7 @@ from sqlalchemy import (
 
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, is_open, link, mirror, qad_contact_of, qad_read, wanted
-from airflow_provider_qadzd.ledger.store import Ledger, chunks
+from airflow_provider_qadzd.ledger.store import Ledger, among, chunks
 from airflow_provider_qadzd.records import FAILED, Candidate, Held, Kind
 
 PAGE = 1000
@@ -63,7 +64,7 @@ def candidates(ledger: Ledger, flow: Flow, kind: Kind, keys: Sequence[str] | Non
     for page in [sorted(keys)] if keys is not None else _keys_that_differ(ledger, flow, kind):
         for some in chunks(page, PAGE):
             with ledger.reading() as tx:
-                rows = tx.execute(_candidate_query(flow, kind).where(wanted.c.record_key.in_(some))).all()
+                rows = tx.execute(_candidate_query(flow, kind).where(among(tx, wanted.c.record_key, some))).all()
             yield from _unique(rows, kind)
 
 
@@ -73,7 +74,6 @@ def _keys_that_differ(ledger: Ledger, flow: Flow, kind: Kind) -> Iterator[Sequen
     Also what came to nothing the last time: what kept it out may be over although nothing differs. And
     organizations whose plain name has become free.
     """
-    ledger.take_stock(wanted, link, mirror, qad_contact_of, change_item)
     linked, current = link.alias("linked"), mirror.alias("current")
     differs = or_(
         linked.c.record_key.is_(None), current.c.zendesk_id.is_(None), current.c.active.is_(False),
@@ -119,6 +119,7 @@ def _is_link(linked: FromClause, flow: Flow, kind: Kind, key: ColumnElement[Any]
     )  # fmt: skip
 
 
+@cache  # of a flow and kind it is always the same, and making it takes longer than asking it
 def _candidate_query(flow: Flow, kind: Kind) -> Select[Any]:
     """Wanted records of `kind` with everything a decision needs, and who else holds what they want."""
     linked, current = link.alias("linked"), mirror.alias("current")
@@ -140,8 +141,9 @@ def _candidate_query(flow: Flow, kind: Kind) -> Select[Any]:
     return (
         select(
             wanted.c.record_key, wanted.c.external_id, wanted.c.body, wanted.c.fingerprint, wanted.c.aside,
-            wanted.c.email_folded, wanted.c.owners, linked.c.body.label("remembered"), name_first.label("name_first"),
-            _mailbox_owner(flow, kind).label("email_first"), _twin(flow, kind).label("twin"),
+            wanted.c.ended, wanted.c.email_folded, wanted.c.owners, linked.c.body.label("remembered"),
+            name_first.label("name_first"),
+            mailbox_owner(flow, kind).label("email_first"), _twin(flow, kind).label("twin"),
             linked.c.zendesk_id.label("link_id"),
             *_held_columns(current, flow, "current"), *_held_columns(by_external, flow, "external"),
             *_held_columns(by_other, flow, "other"),
@@ -173,7 +175,7 @@ def _first_peer(flow: Flow, kind: Kind, column: str, *order: str, with_user: boo
     return first.correlate(wanted).scalar_subquery()
 
 
-def _mailbox_owner(flow: Flow, kind: Kind) -> ColumnElement[Any]:
+def mailbox_owner(flow: Flow, kind: Kind) -> ColumnElement[Any]:
     """Of the contacts that want this row's email, the one whose user it is.
 
     Whoever has a user already keeps it, this contact itself before others. Of new ones it is the primary contact, then
@@ -241,7 +243,7 @@ def _candidate(row: Mapping[Any, Any], kind: Kind) -> Candidate:
     other = _held(row, "other")
     return Candidate(
         kind=kind, key=row["record_key"], external_id=row["external_id"], body=row["body"],
-        fingerprint=row["fingerprint"], aside=row["aside"], name_first=row["name_first"],
+        fingerprint=row["fingerprint"], aside=row["aside"], ended=row["ended"], name_first=row["name_first"],
         email_first=row["email_first"], email_folded=row["email_folded"], twin=row["twin"], link_id=row["link_id"],
         owners=row["owners"], remembered=row["remembered"] or {},
         current=_held(row, "current"), by_external=_held(row, "external"),
@@ -260,26 +262,27 @@ def _held(row: Mapping[Any, Any], prefix: str) -> Held | None:
 # -- memberships and identities ----------------------------------------------------------------------------------------
 
 
-def missing_memberships(ledger: Ledger, flow: Flow) -> list[tuple[str, str]]:
+def missing_memberships(ledger: Ledger, flow: Flow, *, share: bool = True) -> Iterator[tuple[str, str]]:
     """(contact, customer) pairs without a membership link, where both have their record or are about to.
 
-    Contacts that share a mailbox count as the one whose user they share. Only pairs that the last complete read of
-    contacts still saw. What is gone from Zendesk, and whoever has become staff there, gets no membership.
+    Contacts that share a mailbox count as the one whose user they share, if they do `share`. Only pairs that no
+    complete read of their contact has missed, and none before there was a complete one. What is gone from Zendesk, and
+    whoever has become staff there, gets no membership.
     """
-    latest = (
-        select(func.max(qad_read.c.read_id))
-        .where(qad_read.c.source_id == flow.source_id, qad_read.c.kind == "contact", qad_read.c.complete.is_(True))
-        .scalar_subquery()
-    )
     of_contact = and_(
         wanted.c.flow_id == flow.flow_id, wanted.c.kind == "user",
         wanted.c.record_key == qad_contact_of.c.contact_key,
     )  # fmt: skip
+    read_once = exists().where(
+        qad_read.c.source_id == flow.source_id, qad_read.c.kind == "contact", qad_read.c.complete.is_(True)
+    )
+    owner = mailbox_owner(flow, "user") if share else wanted.c.record_key
     pairs = (
-        select(_mailbox_owner(flow, "user").label("owner"), qad_contact_of.c.customer_key.label("customer"))
+        select(owner.label("owner"), qad_contact_of.c.customer_key.label("customer"))
         .select_from(qad_contact_of.join(wanted, of_contact))
         .where(
-            qad_contact_of.c.source_id == flow.source_id, qad_contact_of.c.last_read >= latest, wanted.c.aside == "",
+            qad_contact_of.c.source_id == flow.source_id, qad_contact_of.c.left_read.is_(None), read_once,
+            wanted.c.aside == "",
             ~_linked_pair(flow, qad_contact_of.c.contact_key, qad_contact_of.c.customer_key),
         )
         .distinct()
@@ -293,12 +296,18 @@ def missing_memberships(ledger: Ledger, flow: Flow) -> list[tuple[str, str]]:
         )
         .order_by(pairs.c.owner, pairs.c.customer)
     )  # fmt: skip
-    with ledger.reading() as tx:
-        return [(owner, customer) for owner, customer in tx.execute(asked)]
+    with ledger.reading() as tx:  # a first load has as many as contacts: never all of them in memory
+        for owner, customer in tx.execute(asked.execution_options(yield_per=PAGE)):
+            yield owner, customer
 
 
-def missing_identities(ledger: Ledger, flow: Flow) -> list[tuple[str, str]]:
-    """(contact, email) where the linked user's primary email is another one and we have not added this one yet."""
+def missing_identities(
+    ledger: Ledger, flow: Flow, *, share: bool = True, primary: bool = False
+) -> list[tuple[str, str]]:  # fmt: skip
+    """(contact, email) where the linked user's primary email is another one and we have not added this one yet.
+
+    With `primary`, also where we have. Contacts who do not `share` a mailbox do not get one that another's user has.
+    """
     linked, current, added = link.alias("linked"), mirror.alias("current"), link.alias("added")
     same_added = and_(
         added.c.flow_id == wanted.c.flow_id, added.c.kind == "identity", added.c.record_key == wanted.c.record_key,
@@ -309,13 +318,27 @@ def missing_identities(ledger: Ledger, flow: Flow) -> list[tuple[str, str]]:
         .select_from(_with_current(flow, "user", linked, current).outerjoin(added, same_added))
         .where(
             wanted.c.flow_id == flow.flow_id, wanted.c.kind == "user", wanted.c.email_folded != "",
-            wanted.c.aside == "", added.c.record_key.is_(None), _ours_to_change(current),
-            current.c.email_folded != wanted.c.email_folded,
+            wanted.c.aside == "", _ours_to_change(current), current.c.email_folded != wanted.c.email_folded,
         )
         .order_by(wanted.c.record_key)
     )  # fmt: skip
+    if not primary:
+        asked = asked.where(added.c.record_key.is_(None))
+    if not share:
+        asked = asked.where(~_mailbox_of_another(flow))
     with ledger.reading() as tx:
         return [(key, email) for key, email in tx.execute(asked)]
+
+
+def _mailbox_of_another(flow: Flow) -> ColumnElement[bool]:
+    """That the user of another contact with this email has it."""
+    peer, user, there = wanted.alias("peer"), link.alias("peer_user"), mirror.alias("peer_there")
+    return exists().where(
+        peer.c.flow_id == flow.flow_id, peer.c.kind == "user", peer.c.email_folded == wanted.c.email_folded,
+        peer.c.record_key != wanted.c.record_key, _is_link(user, flow, "user", peer.c.record_key),
+        _in_mirror(there, flow, "user"), there.c.zendesk_id == user.c.zendesk_id,
+        there.c.email_folded == wanted.c.email_folded,
+    )  # fmt: skip
 
 
 def _ours_to_change(held: FromClause) -> ColumnElement[bool]:

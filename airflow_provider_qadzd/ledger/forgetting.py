@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, String, Table, and_, cast, delete, false, insert, or_, select, update
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.ledger import tombstones
@@ -18,6 +18,7 @@ from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import (
     audit_entry,
     change_item,
+    drift,
     inbox,
     is_open,
     link,
@@ -264,6 +265,20 @@ class _Eraser:
         w, n = wanted.c, link.c
         self._delete(wanted, w.flow_id == one.flow_id, w.kind == subject.kind, w.record_key == subject.key)
         self._delete(link, n.flow_id == one.flow_id, _about(link, subject))
+        self._drift(one)
+
+    def _drift(self, one: Flow) -> None:
+        """What looks found about them, and that somebody else's difference concerns their record in Zendesk."""
+        subject, d, a = self.subject, drift.c, audit_entry.c
+        ids = subject.ids_in(one.account_id)
+        of_member = and_(d.kind == "user", d.other_key == subject.key) if subject.of == "customer" else false()
+        own = and_(d.kind == subject.kind, d.record_key == subject.key)
+        self._delete(drift, d.flow_id == one.flow_id, or_(own, of_member, d.other_id.in_(ids)))
+        told = and_(a.flow_id == one.flow_id, a.event.in_(["drift", "drift_over", "drift_repair"]))
+        other = a.detail["other"].as_string() == subject.key if subject.of == "customer" else false()
+        # As text: ids are longer than what PostgreSQL is asked to take for an integer, and SQLite finds a number there.
+        concerned = cast(a.detail["other_id"].as_string(), String).in_([str(one) for one in ids])
+        self._empty(audit_entry, told, or_(other, concerned), detail={})
 
     def audit(self, one: Flow, run: str) -> None:
         """That it was done, to whom nobody can tell from it."""

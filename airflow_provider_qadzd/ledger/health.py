@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, func, select
 
-from airflow_provider_qadzd.ledger.schema import account, flow, inbox, link, source, ticket_event, wanted
+from airflow_provider_qadzd.ledger.identity import Flow
+from airflow_provider_qadzd.ledger.schema import account, flow, inbox, link, mirror, source, ticket_event
 from airflow_provider_qadzd.ledger.store import Ledger, epoch_of, iso
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFlow:
-    """What a flow was when it was first used. `workspaces` are sorted and joined by commas."""
+    """What a flow was when it was first used, or last rekeyed. `workspaces` are sorted and joined by commas."""
 
+    flow: Flow
     qad_url: str
     workspaces: str
     zendesk_url: str
@@ -28,22 +30,28 @@ def known_flow(ledger: Ledger, name: str) -> KnownFlow | None:
     """The flow of that name, None if it was never used. Unlike `identity.flow_named` this makes none."""
     ends = and_(flow.c.source_id == source.c.source_id, flow.c.account_id == account.c.account_id)
     asked = select(
-        source.c.base_url, source.c.workspaces, account.c.base_url, flow.c.organization_template, flow.c.user_template
-    ).where(ends, flow.c.flow_name == name)
+        flow.c.flow_id, flow.c.source_id, flow.c.account_id, source.c.base_url.label("qad_url"), source.c.workspaces,
+        account.c.base_url.label("zendesk_url"), flow.c.organization_template, flow.c.user_template,
+    ).where(ends, flow.c.flow_name == name)  # fmt: skip
     with ledger.reading() as tx:
         row = tx.execute(asked).one_or_none()
-    return None if row is None else KnownFlow(*row)
+    if row is None:
+        return None
+    return KnownFlow(
+        Flow(row.flow_id, name, row.source_id, row.account_id), row.qad_url, row.workspaces, row.zendesk_url,
+        row.organization_template, row.user_template,
+    )  # fmt: skip
 
 
 def linked_organizations(ledger: Ledger, account_id: int, limit: int = 100) -> dict[int, str]:
-    """Some linked organizations of the account: Zendesk id to the folded external id that we gave it."""
+    """Some linked organizations of the account: Zendesk id to the folded external id that it had when last seen."""
     same = and_(
-        link.c.flow_id == wanted.c.flow_id, link.c.kind == wanted.c.kind, link.c.record_key == wanted.c.record_key
+        mirror.c.account_id == link.c.account_id, mirror.c.kind == link.c.kind, mirror.c.zendesk_id == link.c.zendesk_id
     )
     asked = (
-        select(link.c.zendesk_id, wanted.c.external_folded)
-        .join(wanted, same)
-        .where(link.c.account_id == account_id, link.c.kind == "organization", link.c.zendesk_id.is_not(None))
+        select(link.c.zendesk_id, mirror.c.external_folded)
+        .join(mirror, same)
+        .where(link.c.account_id == account_id, link.c.kind == "organization", mirror.c.external_folded != "")
         .order_by(link.c.flow_id, link.c.record_key)
         .limit(limit)
     )

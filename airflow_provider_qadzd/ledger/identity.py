@@ -6,6 +6,7 @@ templates; if one of them moved, that is said, and nothing is read or written on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,12 @@ def account_at(ledger: Ledger, base_url: str) -> Account:
     return _account(found)
 
 
+def account_of(ledger: Ledger, account_id: int) -> Account:
+    """The account of that number, which is there."""
+    with ledger.reading() as tx:
+        return _account(tx.execute(select(account).where(account.c.account_id == account_id)).one())
+
+
 def onboarded_accounts(ledger: Ledger) -> list[Account]:
     """Every account that has a webhook."""
     onboarded = select(account).where(account.c.webhook_id.is_not(None)).order_by(account.c.account_id)
@@ -122,27 +129,44 @@ def flow_named(
         with ledger.writing() as tx:
             # Two new flows into one account come here one after the other.
             tx.execute(select(account.c.account_id).where(account.c.account_id == account_id).with_for_update())
-            _refuse_shared_account(tx, name, row)
+            refuse_shared_account(tx, name, account_id, organization_template, user_template)
             tx.execute(insert_into(tx, flow).values(made).on_conflict_do_nothing())
             found = tx.execute(known).one()
-    moved = [part for part, value in row.items() if getattr(found, part) != value]
-    if moved:
-        raise FixFirst(
-            f"Flow {name!r} was set up with another {', '.join(part.replace('_', ' ') for part in moved)}; "
-            "its links belong to that one.",
-            advice="Point the connections back, or give the new pair a flow name of its own in [qadzd] flows.",
-        )
+    _refuse_moved(name, [part for part, value in row.items() if getattr(found, part) != value])
     return Flow(found.flow_id, name, source_id, account_id)
 
 
-def _refuse_shared_account(tx: Connection, name: str, row: dict[str, object]) -> None:
-    """A second flow into one account needs key templates that cannot meet the first one's."""
+def refuse_another_account(ledger: Ledger, name: str, account_id: int) -> None:
+    """FixFirst if the flow of that name, where there is one, writes to another account than this."""
+    with ledger.reading() as tx:
+        known = tx.execute(select(flow.c.account_id).where(flow.c.flow_name == name)).scalar_one_or_none()
+    _refuse_moved(name, ["account_id"] if known not in (None, account_id) else [])
+
+
+def _refuse_moved(name: str, parts: Sequence[str]) -> None:
+    if parts:
+        raise FixFirst(
+            f"Flow {name!r} was set up with another {', '.join(part.replace('_', ' ') for part in parts)}; "
+            "its links belong to that one.",
+            advice=ways_out(name),
+        )
+
+
+def ways_out(name: str) -> str:
+    """What to do about a flow that is not what it was."""
+    return (
+        f"Change it back; or see what `airflow qadzd rekey --flow {name}` would make of it; or give the new pair a "
+        "flow name of its own in [qadzd] flows."
+    )
+
+
+def refuse_shared_account(
+    tx: Connection, name: str, account_id: int, organization_template: str, user_template: str
+) -> None:
+    """FixFirst if another flow into the account has one of these key templates: their external ids would meet."""
     same = and_(
-        flow.c.account_id == row["account_id"], flow.c.flow_name != name,
-        or_(
-            flow.c.organization_template == row["organization_template"],
-            flow.c.user_template == row["user_template"],
-        ),
+        flow.c.account_id == account_id, flow.c.flow_name != name,
+        or_(flow.c.organization_template == organization_template, flow.c.user_template == user_template),
     )  # fmt: skip
     other = tx.execute(select(flow.c.flow_name).where(same)).scalars().first()
     if other is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, literal, or_, select
 
 from airflow_provider_qadzd.ledger.bulk import among
 from airflow_provider_qadzd.ledger.schema import link, ticket
@@ -30,16 +30,21 @@ def linked_owners(tx: Connection, account_id: int, kind: str, ids: set[int | Non
 
 
 def customers_of(tx: Connection, requesters: Mapping[int | None, Owner]) -> dict[tuple[int, str], list[Owner]]:
-    """The customers that each linked contact belongs to, by flow and contact key."""
+    """The customers that each linked contact belongs to, by flow and contact key.
+
+    Those that they have left count only for who belongs to nobody any more.
+    """
     customers: dict[tuple[int, str], list[Owner]] = {}
+    left: dict[tuple[int, str], list[Owner]] = {}
     contacts = sorted({owner.customer for owner in requesters.values()})
     flows = sorted({owner.flow_id for owner in requesters.values()})
-    asked = select(link.c.flow_id, link.c.record_key, link.c.other_key).where(
+    asked = select(link.c.flow_id, link.c.record_key, link.c.other_key, link.c.ended_at).where(
         link.c.flow_id.in_(flows), link.c.kind == "membership", among(tx, link.c.record_key, contacts)
     )
     for row in tx.execute(asked.order_by(link.c.flow_id, link.c.record_key, link.c.other_key)):
-        customers.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
-    return customers
+        found = customers if row.ended_at is None else left
+        found.setdefault((row.flow_id, row.record_key), []).append(Owner(row.flow_id, row.other_key))
+    return {**left, **customers}
 
 
 def moved_matches(
@@ -99,13 +104,21 @@ def _is(linked: Any, kind: str, zendesk_id: ColumnElement[Any]) -> ColumnElement
 
 
 def _customers(requester: Any) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """How many customers the linked requester belongs to, and their keys in order: the only one's, if it is one."""
-    pair = link.alias("pair")
-    of_requester = (
-        pair.c.flow_id == requester.c.flow_id, pair.c.kind == "membership", pair.c.record_key == requester.c.record_key
-    )  # fmt: skip
+    """How many customers the linked requester belongs to, and their keys in order: the only one's, if it is one.
+
+    As in `customers_of`, those that they have left count only for who belongs to nobody any more.
+    """
+    pair, still = link.alias("pair"), link.alias("still")
+    belongs = exists().where(*_of(still, requester), still.c.ended_at.is_(None)).correlate(requester)
+    of_requester = (*_of(pair, requester), or_(pair.c.ended_at.is_(None), ~belongs))
     keys = select(pair.c.other_key).where(*of_requester).order_by(pair.c.other_key).correlate(requester).subquery()
     # Both databases join texts in the order in which a subquery gives them.
     names = select(func.aggregate_strings(keys.c.other_key, ", ")).scalar_subquery()
     count = select(func.count()).select_from(pair).where(*of_requester).correlate(requester).scalar_subquery()
     return count, names
+
+
+def _of(pair: Any, requester: Any) -> tuple[ColumnElement[bool], ...]:
+    return (
+        pair.c.flow_id == requester.c.flow_id, pair.c.kind == "membership", pair.c.record_key == requester.c.record_key
+    )  # fmt: skip

@@ -8,30 +8,25 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, select
 
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, qad_read, wanted
+from airflow_provider_qadzd.ledger.schema import link, mirror, qad_contact_of, wanted
 from airflow_provider_qadzd.ledger.store import Ledger
 
 UserRow = Any
-"""A row of `linked_users`; SQLAlchemy types a row by its columns, of which there are seven."""
+"""A row of `linked_users`; SQLAlchemy types a row by its columns, of which there are eight."""
 
 
 def first_organizations(ledger: Ledger, flow: Flow, contacts: Sequence[str]) -> dict[str, int]:
-    """The first organization, by customer key, that the last complete read of contacts saw each of these in.
+    """The first organization, by customer key, that QAD has each of these in, as far as complete reads have told.
 
     Only organizations that have their record in Zendesk.
     """
     c = qad_contact_of.c
-    latest = (
-        select(func.max(qad_read.c.read_id))
-        .where(qad_read.c.source_id == flow.source_id, qad_read.c.kind == "contact", qad_read.c.complete.is_(True))
-        .scalar_subquery()
-    )
     asked = (
         select(c.contact_key, link.c.zendesk_id)
         .select_from(qad_contact_of)
         .join(link, and_(_linked(flow, "organization"), link.c.record_key == c.customer_key))
         .join(mirror, and_(_mirrored(flow, "organization"), mirror.c.active))
-        .where(c.source_id == flow.source_id, c.contact_key.in_(contacts), c.last_read >= latest)
+        .where(c.source_id == flow.source_id, c.contact_key.in_(contacts), c.left_read.is_(None))
         .order_by(c.contact_key, c.customer_key.desc())
     )
     with ledger.reading() as tx:
@@ -55,6 +50,7 @@ def linked_users(ledger: Ledger, flow: Flow, contacts: Iterable[str]) -> dict[st
     asked = (
         select(
             link.c.record_key, link.c.zendesk_id, mirror.c.active, mirror.c.user_role, mirror.c.organization_id,
+            mirror.c.email_folded,
             wanted.c.last_outcome, memberships.label("memberships"),
         )
         .select_from(link.join(mirror, _mirrored(flow, "user")).join(wanted, of_record))
@@ -73,10 +69,11 @@ def linked_organizations(ledger: Ledger, flow: Flow, customers: Iterable[str]) -
         return {key: int(zendesk_id) for key, zendesk_id in tx.execute(asked)}
 
 
-def forget_members(tx: Connection, flow: Flow, customers: Iterable[str]) -> None:
-    """The organizations of these customers are gone, and every membership in them with them."""
-    gone = link.c.other_key.in_(list(customers))
-    tx.execute(delete(link).where(link.c.flow_id == flow.flow_id, link.c.kind == "membership", gone))
+def forget_members(tx: Connection, flow: Flow, kind: str, keys: Iterable[str]) -> None:
+    """These organizations or users are gone, and with them every membership, and a user's second emails."""
+    gone = (link.c.other_key if kind == "organization" else link.c.record_key).in_(list(keys))
+    kinds = ["membership"] if kind == "organization" else ["membership", "identity"]
+    tx.execute(delete(link).where(link.c.flow_id == flow.flow_id, link.c.kind.in_(kinds), gone))
 
 
 def _linked(flow: Flow, kind: str) -> Any:

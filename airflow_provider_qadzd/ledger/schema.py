@@ -108,6 +108,8 @@ qad_read = _table(
     _required("started_at", String),
     Column("ended_at", String),
     _required("run", String, server_default=""),
+    _required("newest", String, server_default=""),  # the greatest date of a change among its rows
+    _required("columns_digest", String, server_default=""),  # of the columns that the mapping names
     Index(None, "source_id", "kind", "complete"),
 )
 
@@ -123,15 +125,18 @@ qad_record = _table(
     _required("contradicted", Boolean),
     _required("first_seen_at", String),
     _required("last_read", Id),
+    Column("absent_at", String),  # since when QAD is taken not to have it any more
 )
 
 qad_contact_of = _table(
     "qad_contact_of",
-    "Which contact belongs to which customer, and the last read that said so.",
+    "Which contact belongs to which customer: the last read that said so, the first that did not.",
     _part("source_id", Id),
     _part("contact_key"),
     _part("customer_key"),
     _required("last_read", Id),
+    Column("left_read", Id),
+    Index("qadzd_qad_contact_of_left", "source_id", "contact_key", **_where("left_read IS NOT NULL")),
 )
 
 wanted = _table(
@@ -150,6 +155,7 @@ wanted = _table(
     _required("email_rank", Integer, server_default=text("0")),
     _required("owners", JSON),
     _required("aside", String, server_default=""),
+    _required("ended", Boolean, server_default=text("false")),
     _required("last_outcome", String, server_default=""),
     _required("last_detail", Text, server_default=""),
     Index(None, "flow_id", "kind", "name_folded", "record_key"),
@@ -193,7 +199,9 @@ link = _table(
     _required("current_digest", String, server_default=""),
     _required("ours", Boolean),
     _required("linked_at", String),
+    Column("ended_at", String),  # since when QAD no longer asks for this membership
     Index(None, "account_id", "kind", "zendesk_id", unique=True),
+    Index("qadzd_link_ended", "flow_id", "kind", "record_key", **_where("ended_at IS NOT NULL")),
 )
 
 plan = _table(
@@ -274,6 +282,22 @@ audit_entry = _table(
     _required("happened_at", String),
     _required("run", String, server_default=""),
     Index(None, "kind", "record_key"),
+)
+
+drift = _table(
+    "drift",
+    "Each difference of Zendesk from what we wrote, while it stands; `look` saw it last.",
+    _part("flow_id", Id),
+    _part("kind"),
+    _part("record_key"),
+    _part("other_key"),  # a membership's customer, a duplicate's Zendesk id
+    _part("what"),
+    _required("zendesk_id", BigInteger),
+    Column("other_id", BigInteger),  # the Zendesk record that it also concerns: a merge's winner, a duplicate, a home
+    _required("detail", JSON),
+    _required("first_seen_at", String),
+    _required("last_seen_at", String),
+    _required("look", BigInteger),
 )
 
 inbox = _table(

@@ -12,15 +12,29 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text, tuple_
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    any_,
+    create_engine,
+    event,
+    literal,
+    make_url,
+    text,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.exc import DisconnectionError, OperationalError, SQLAlchemyError
@@ -32,6 +46,8 @@ from airflow_provider_qadzd.records import Clock, SystemClock, canonical_json
 
 Transaction = Connection
 """What `writing` and `reading` yield: a database connection inside its transaction."""
+
+_T = TypeVar("_T")
 
 VERSION_TABLE = "qadzd_alembic_version"
 _MIGRATION_LOCK = 0x7161647A  # "qadz"; PostgreSQL's advisory locks are numbers
@@ -222,10 +238,24 @@ def upsert(
     tx.execute(statement, ordered)
 
 
+def among(tx: Connection, column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
+    """That `column` is one of `values`; on PostgreSQL as one array, which takes far less time than many parameters."""
+    if tx.dialect.name == "postgresql":
+        return column == any_(literal(list(values), ARRAY(column.type)))
+    return column.in_(list(values))
+
+
 def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """`items` in pieces of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """`items`, as they come, in lists of at most `size`."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def migration_config() -> Config:

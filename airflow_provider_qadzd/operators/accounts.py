@@ -17,7 +17,6 @@ from airflow_provider_qadzd.sync.apply import Applier, Done, Waiting
 from airflow_provider_qadzd.sync.collect import collect
 from airflow_provider_qadzd.sync.draft import Mode, draft_plan
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
-from airflow_provider_qadzd.sync.plan import Brake
 from airflow_provider_qadzd.sync.receive import match_again
 from airflow_provider_qadzd.sync.review import release_reviewed
 from airflow_provider_qadzd.triggers.zendesk_jobs import JobsEnd
@@ -29,16 +28,30 @@ def accounts_asset(flow: str) -> Asset:
 
 
 class QadCollectOperator(FlowOperator):
-    """Read every QAD customer and contact into the ledger. Returns rows and completeness by kind."""
+    """Read QAD's customers and contacts into the ledger. Returns mode, rows and completeness by kind.
+
+    With `full` all of them, else what was changed lately, where QAD can tell. With `release_brake` a read that has
+    shrunk is believed.
+    """
+
+    template_fields: Sequence[str] = ("flow", "full", "release_brake")
+
+    def __init__(self, *, full: str | bool = False, release_brake: str | bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.full, self.release_brake = full, release_brake
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         flow = self.opened()
-        mapping = flow.rules.mapping
-        counts = {}
-        for read in collect(flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context), mapping):
+        reads = collect(
+            flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context), flow.rules.mapping,
+            full=_yes(self.full), brake=config.brake(_yes(self.release_brake)), patience=config.patience(),
+        )  # fmt: skip
+        for read in reads:
             self.log.info("QAD: %s.", read.summary())
-            counts[read.kind] = {"rows": read.rows, "complete": read.complete, "reason": read.reason}
-        return counts
+        return {
+            read.kind: {"rows": read.rows, "mode": read.mode, "complete": read.complete, "reason": read.reason}
+            for read in reads
+        }
 
 
 class ZendeskMirrorOperator(FlowOperator):
@@ -81,9 +94,10 @@ class AccountsPlanOperator(FlowOperator):
         if coming is not None:
             self.log.info("Plan %s is approved and about to be applied; no new plan is made.", coming.plan_id)
             return _told(coming.plan_id, coming.plan_hash, coming.counts, coming.change_count)
-        share = 1.0 if _yes(self.release_brake) else config.number("brake_share")
-        brake = Brake(share, int(config.number("brake_floor")))
-        plan = draft_plan(flow.ledger, flow.flow, flow.rules, run, brake, mode, flow.zendesk.bulk_import)
+        brake = config.brake(_yes(self.release_brake))
+        plan = draft_plan(
+            flow.ledger, flow.flow, flow.rules, run, brake, mode, flow.zendesk.bulk_import, config.patience()
+        )  # fmt: skip
         self.log.info("%s%s", plan.summary(), _NEXT[mode].format(plan.plan_id) if plan.changes else "")
         return _told(plan.plan_id, plan.plan_hash, plan.counts, plan.changes)
 
@@ -92,8 +106,9 @@ class AccountsPlanOperator(FlowOperator):
             raise FixFirst("No plan is named.", advice="Give plan_id, the number of the plan that was reviewed.")
         flow = self.opened()
         released = release_reviewed(
-            flow.ledger, flow.flow, flow.rules, int(self.plan_id), run, skip_moved=_yes(self.skip_moved)
-        )
+            flow.ledger, flow.flow, flow.rules, int(self.plan_id), run, config.patience(),
+            skip_moved=_yes(self.skip_moved),
+        )  # fmt: skip
         self.log.info("%s", released.summary())
         row = plans.plan_at(flow.ledger, released.plan_id)
         return _told(row.plan_id, row.plan_hash, row.counts, row.change_count - len(released.moved))
@@ -140,7 +155,7 @@ class AccountsApplyOperator(FlowOperator):
         flow = self.opened()
         applier = Applier(
             flow.ledger, flow.flow, flow.zendesk.client, run_name(context), int(self.plan_id),
-            bulk=flow.zendesk.bulk_import, mapping=flow.rules.mapping, writes=writes,
+            bulk=flow.zendesk.bulk_import, rules=flow.rules, writes=writes,
         )  # fmt: skip
         patience = time.monotonic() + config.number("wait_in_place_seconds")
         while not isinstance(state := self._step(applier), Done):

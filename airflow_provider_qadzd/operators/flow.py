@@ -48,7 +48,7 @@ class OpenFlow:
     def rules(self) -> Rules:
         """How records are mapped. FixFirst with every error in the mapping file."""
         page = self.qad.settings.customer_url.replace("{base_url}", self.qad.qad_url)
-        return Rules(self.settings.organization, self.settings.user, page, config.mapping())
+        return Rules(self.settings.organization, self.settings.user, page, config.mapping(), config.policies())
 
 
 class FlowOperator(BaseOperator):
@@ -62,8 +62,13 @@ class FlowOperator(BaseOperator):
         self.flow = flow
 
     def opened(self) -> OpenFlow:
-        """The flow, opened in the process that runs the task."""
-        return OpenFlow(self.flow)
+        """The flow, opened in the process that runs the task.
+
+        FixFirst if its Zendesk connection means another account than before: nothing is read or written there.
+        """
+        opened = OpenFlow(self.flow)
+        identity.refuse_another_account(opened.ledger, self.flow, opened.zendesk.account.account_id)
+        return opened
 
     @contextmanager
     def deferring(self, done: Any = None) -> Iterator[None]:

@@ -106,6 +106,11 @@ def equals(column: str, value: str) -> str:
     return f"{column},eq,{value},literal"
 
 
+def changed_since(column: str, day: str) -> str:
+    """The filter `column >= day` (`YYYY-MM-DD`); whose midnight that is, is not known."""
+    return f"{column},ge,{day}T00:00:00.000Z,literal"
+
+
 def checked_filters(filters: Iterable[str], where: str) -> tuple[str, ...]:
     """`filters`, if each is `field,op,value,type` or `field,rg,from,type,to,type`.
 

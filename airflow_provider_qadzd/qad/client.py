@@ -138,6 +138,17 @@ class QadClient:
         """All contacts, page by page; a contact of two customers comes twice. `further` is as for customers."""
         return self._read(replace(self._contacts, further=further))
 
+    def changed_customers(self, since: str, further: Mapping[str, str] = _NONE) -> Read[Customer] | None:
+        """The customers changed on that day (`YYYY-MM-DD`) or later; None where the browse has no date of change.
+
+        A date that QAD does not set, as for what stands in another table, is not seen. `further` is as for `customers`.
+        """
+        return self._read_changed(replace(self._customers, further=further), since)
+
+    def changed_contacts(self, since: str, further: Mapping[str, str] = _NONE) -> Read[Contact] | None:
+        """The contacts changed on that day or later; None where the browse has no date of change."""
+        return self._read_changed(replace(self._contacts, further=further), since)
+
     def browse_fields(self, browse_id: str) -> list[str]:
         """The columns of a browse, as QAD lists them; none for a browse that QAD does not know."""
         filters = (browse.equals("browseURI", browse_id),)
@@ -217,7 +228,18 @@ class QadClient:
     def _read(self, kind: _Kind[T]) -> Read[T]:
         return Read(lambda read: self._records(kind, read))
 
-    def _records(self, kind: _Kind[T], read: Read[T]) -> Iterator[list[T]]:
+    def _read_changed(self, kind: _Kind[T], since: str) -> Read[T] | None:
+        column = kind.wanted.get("modified")
+        if column is None:
+            return None
+        listed = self.browse_fields(kind.browse)
+        found = browse.resolve_columns({"modified": column}, (), optional=kind.optional | {"modified"}, listed=listed)
+        if "modified" not in found:
+            return None
+        only = replace(kind, filters=(*kind.filters, browse.changed_since(found["modified"], since)))
+        return Read(lambda read: self._records(only, read, delta=True))
+
+    def _records(self, kind: _Kind[T], read: Read[T], delta: bool = False) -> Iterator[list[T]]:
         listed, reasons = self.browse_fields(kind.browse), []
         columns_for = _remembered(lambda keys: self._columns(kind, keys, listed))
         further_for = _remembered(lambda keys: found_columns(kind.further, keys, listed, self._place(kind)))
@@ -227,7 +249,8 @@ class QadClient:
                 read.pages, read.rows = read.pages + 1, read.rows + len(rows)
                 keys = frozenset[str]().union(*rows)
                 yield _records_in(rows, columns_for(keys), further_for(keys), kind, read.refused)
-            reason = pages.reason or ("no rows: is the workspace known?" if workspace and not pages.rows else "")
+            silent = workspace and not pages.rows and not delta
+            reason = pages.reason or ("no rows: is the workspace known?" if silent else "")
             if reason:  # QAD is as silent about an unknown workspace as about an empty one
                 reasons.append(f"{kind.name}{f' of {workspace}' if workspace else ''}: {reason}")
         self._require(kind, bool(listed or read.rows))

@@ -29,14 +29,15 @@ from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.records import Kind, fold
 from airflow_provider_qadzd.sync.draft import settled
 from airflow_provider_qadzd.sync.fields import refuse_missing_fields
-from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
+from airflow_provider_qadzd.sync.mapping import Rules
 from airflow_provider_qadzd.sync.mirror import held, observe
+from airflow_provider_qadzd.sync.moves import OPERATIONS, Moves
 from airflow_provider_qadzd.sync.pairs import CHUNK, FEW, Pairs
-from airflow_provider_qadzd.sync.plan import Change, Settled, decide
+from airflow_provider_qadzd.sync.plan import ERASED, ERASED_USER, Change, Settled, decide
 from airflow_provider_qadzd.sync.singly import HANDS, NO_ANSWER, TRIES, RecordKind, Sending, Singly, succeeded
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.pace import calls_used_up
-from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus
+from airflow_provider_qadzd.zendesk.wire import BULK_IMPORT_OFF, JobStatus, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -79,16 +80,18 @@ class Applier:
     owner: str
     plan_id: int
     bulk: bool | None = None
-    mapping: FieldMapping = DEFAULT
+    rules: Rules = field(default_factory=Rules)
     writes: int = 0
     hands: int = HANDS
     pairs: Pairs = field(init=False)
+    moves: Moves = field(init=False)
     singly: Singly = field(init=False)
     checked: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.pairs = Pairs(self.ledger, self.flow, self.client)
-        self.singly = Singly(self.ledger, self.flow, self.client, self.owner, self.mapping, self.hands)
+        self.pairs = Pairs(self.ledger, self.flow, self.client, self.rules)
+        self.moves = Moves(self.ledger, self.flow, self.client, self.rules.mapping)
+        self.singly = Singly(self.ledger, self.flow, self.client, self.owner, self.rules, self.hands)
 
     def step(self) -> Waiting | Done:
         """Resolve what is open, send what can be sent. TryLater while another run applies to this account.
@@ -158,7 +161,8 @@ class Applier:
                 if kind == "organization" or kind == "user":
                     self._look_for(kind, some, job)
                 else:
-                    self.pairs.look_for(some, job, self.owner)
+                    self.pairs.look_for([one for one in some if one.operation not in OPERATIONS], job, self.owner)
+                    self.moves.look_for([one for one in some if one.operation in OPERATIONS], self.owner)
 
     def _look_for(self, kind: RecordKind, items: Sequence[Item], job: JobStatus | None) -> None:
         """Read what Zendesk has of these now: what was written is over, what was not is planned again.
@@ -170,7 +174,7 @@ class Applier:
         """
         creates = [item for item in items if item.operation == "create"]
         made = {
-            fold(row["external_id"]): held(kind, row, self.mapping)
+            fold(row["external_id"]): held(kind, row, self.rules.mapping)
             for row in self._observe(
                 kind, external_ids=accounts.external_ids(self.ledger, self.flow, kind, _keys(creates))
             )
@@ -187,7 +191,7 @@ class Applier:
                 candidate = replace(candidate, aside="", twin=None, link_id=None, current=None, by_external=there)
             else:
                 there = candidate.current or candidate.by_external
-            decision = decide(candidate)
+            decision = decide(candidate, self.rules.policies)
             if there is None and item.attempts >= TRIES:
                 ended.append(changes.given_up(self.ledger, self.flow, item, NO_ANSWER))
             elif there is None:
@@ -225,10 +229,14 @@ class Applier:
 
     def _send_pairs(self, lease: ApplierLease, kind: Kind, items: Sequence[Item]) -> None:
         """What needs no call is over at once, so that what needs one fills its job; then the users are read again."""
+        if items[0].operation in OPERATIONS:
+            self._observe("user", ids=self.pairs.user_ids(items))
+            self.writes += self.moves.send(lease, items, self.owner)
+            return
         missing, attempts = self.pairs.missing(items, self.owner), items[0].attempts
         while len(items) == CHUNK > len(missing):
             items = changes.planned(self.ledger, self.flow, kind, CHUNKS, after=items[-1].change_id)
-            if not items or items[0].attempts != attempts:
+            if not items or items[0].attempts != attempts or items[0].operation in OPERATIONS:
                 break
             missing += self.pairs.missing(items, self.owner)[: CHUNK - len(missing)]
         if missing:
@@ -238,7 +246,8 @@ class Applier:
     def _send_records(self, lease: ApplierLease, kind: RecordKind, items: Sequence[Item]) -> None:
         self._observe(kind, ids=[item.zendesk_id for item in items if item.zendesk_id is not None])
         decided = {
-            one.key: (one, decide(one)) for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))
+            one.key: (one, decide(one, self.rules.policies))
+            for one in accounts.candidates(self.ledger, self.flow, kind, _keys(items))
         }
         homes = self._homes(kind, items)
         to_send: list[Sending] = []
@@ -247,6 +256,8 @@ class Applier:
             candidate, decision = decided[item.record_key]
             if isinstance(decision, Settled):
                 ended.append(settled(candidate, decision, item.change_id))
+            elif kind == "user" and decision.outcome == "recreated" and self._is_erased(candidate.link_id or 0):
+                ended.append(Ended(kind, item.record_key, "set_aside", ERASED_USER, change_id=item.change_id))
             elif decision.operation != item.operation:
                 ended.append(Ended(kind, item.record_key, "superseded", "decided anew", change_id=item.change_id))
             else:
@@ -255,7 +266,7 @@ class Applier:
         if not to_send:
             return
         if not self.checked:
-            refuse_missing_fields(self.client, self.mapping)
+            refuse_missing_fields(self.client, self.rules.mapping)
             self.checked = True
         many = len(to_send) > FEW and items[0].attempts < changes.SINGLY
         if many and not (kind == "user" and items[0].operation == "create" and self.bulk is False):
@@ -300,6 +311,15 @@ class Applier:
         contacts = [item.record_key for item in items if kind == "user" and item.operation == "create"]
         return self.pairs.first_organizations(contacts) if contacts else {}
 
+    def _is_erased(self, user_id: int) -> bool:
+        """Whether Zendesk has deleted this user for good: then nobody makes them again, and it is remembered."""
+        try:
+            self.client.users.show_deleted(user_id)
+        except NotFound:
+            accounts.mark_erased(self.ledger, self.flow.account_id, user_id, ERASED)
+            return True
+        return False
+
     def _observe(
         self, kind: RecordKind, *, ids: Iterable[int | None] = (), external_ids: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
@@ -308,7 +328,7 @@ class Applier:
         found = [(group.show_many(ids=some), some) for some in _hundreds(one for one in ids if one is not None)]
         found += [(group.show_many(external_ids=some), []) for some in _hundreds(external_ids)]
         for rows, asked in found:
-            observe(self.ledger, self.flow.account_id, kind, rows, self.mapping, asked)
+            observe(self.ledger, self.flow.account_id, kind, rows, self.rules.mapping, asked)
         return [row for rows, _ in found for row in rows]
 
     def _waiting(self, stage: Sequence[Kind]) -> Waiting | None:

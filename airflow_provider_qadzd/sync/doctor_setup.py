@@ -6,17 +6,16 @@ As everywhere in the doctor nothing is written in Zendesk, and no secret is in a
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from airflow_provider_qadzd.errors import QadzdError
 from airflow_provider_qadzd.ledger import health
 from airflow_provider_qadzd.ledger.store import epoch_of, iso
 from airflow_provider_qadzd.ledger.vault import SIGNING, SealedRow
-from airflow_provider_qadzd.records import Kind, fold
+from airflow_provider_qadzd.records import Kind
 from airflow_provider_qadzd.sync.doctor import CREDENTIALS, KEYS, LEDGER, MAPPING, ROLE, SCOPES, Check, Finding, Patient
 from airflow_provider_qadzd.sync.fields import KINDS, OURS, fields_there
-from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, WEBHOOK_NAME, webhook_path
+from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, WEBHOOK_NAME, recognised, webhook_path
 from airflow_provider_qadzd.zendesk.connection import LOOPBACK
 from airflow_provider_qadzd.zendesk.wire import Row
 
@@ -63,38 +62,17 @@ def _named(rows: Iterable[SealedRow]) -> str:
     return ", ".join(f"{row.name} of {row.holder}" for row in rows)
 
 
-# https://support.zendesk.com/hc/en-us/community/posts/4411267444890
 def same_account(patient: Patient) -> Finding:
-    """Whether what answers is the account that the ledger has worked with.
-
-    A subdomain may be given up and taken by somebody else, and a Zendesk sandbox is replaced under its name. Zendesk
-    tells an account's number nowhere but in webhook deliveries and audit logs, so the account is known by what is in
-    it: the webhook that onboarding made there, whose id exists once, or else a linked organization with both its id
-    and the external id that we gave it.
-    """
-    account, client = patient.opened.account, patient.opened.client
-    linked = health.linked_organizations(patient.opened.ledger, account.account_id)
-    if account.webhook_id is None and not linked:
+    """Whether what answers is the account that the ledger has worked with."""
+    account, ledger = patient.opened.account, patient.opened.ledger
+    if account.webhook_id is None and not health.linked_organizations(ledger, account.account_id, 1):
         return Finding(SAME, "ok", "Nothing was set up there yet, so there is nothing to compare.")
-    if account.webhook_id is not None and _exists(lambda: client.webhooks.show(str(account.webhook_id))):
-        return Finding(SAME, "ok", f"It is the account that was onboarded: webhook {account.webhook_id} is there.")
-    there = client.organizations.show_many(ids=linked) if linked else []
-    ours = sum(fold(str(row.get("external_id"))) == linked.get(row["id"]) for row in there)
-    if ours:
-        return Finding(SAME, "ok", f"It is the known account: {ours} of {len(linked)} linked organizations are there.")
+    known_by = recognised(ledger, account, patient.opened.client)
+    if known_by:
+        return Finding(SAME, "ok", known_by)
     told = "Neither the webhook of the onboarding nor any linked organization is there: this may be another account."
     advice = "Check the subdomain. For a new account use a new flow; only if everything was deleted by hand, onboard."
     return Finding(SAME, "fail", told, advice)
-
-
-def _exists(show: Callable[[], Row]) -> bool:
-    try:
-        show()
-    except QadzdError as error:  # how Zendesk words the 404 of a webhook is not documented
-        if error.facts.status != 404:
-            raise
-        return False
-    return True
 
 
 def mapped_fields(patient: Patient) -> Finding:

@@ -5,25 +5,32 @@ No system is called here. A new plan first supersedes whatever an earlier one pl
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from airflow_provider_qadzd.errors import QadzdError
-from airflow_provider_qadzd.ledger import Ledger, accounts, changes, members, plans
+from airflow_provider_qadzd.ledger import Ledger, accounts, changes, members, moves, plans
 from airflow_provider_qadzd.ledger.budget import limit_of
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.store import iso
+from airflow_provider_qadzd.ledger.store import batches, iso
 from airflow_provider_qadzd.records import Candidate, Contact, Customer, Kind, Wanted, digest, fold
+from airflow_provider_qadzd.sync.absence import PATIENCE, Patience
 from airflow_provider_qadzd.sync.estimate import Estimate, estimate
 from airflow_provider_qadzd.sync.mapping import Rules, organization_of, user_of
+from airflow_provider_qadzd.sync.moves import planned_moves
 from airflow_provider_qadzd.sync.pairs import REFUSED
 from airflow_provider_qadzd.sync.plan import Brake, Change, Settled, decide
+from airflow_provider_qadzd.sync.policies import Policies
 
 Mode = Literal["apply", "dry_run", "approve"]
 _BATCH = 500
 _EXAMPLES = 5
+_REFUSED_FOR = 86_400.0
+_TOLD_AS = {"add": "added", "remove": "removed", "make_default": "made_default"}
+_Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class Plan:
     plan_hash: str
     counts: dict[str, dict[str, int]]
     changes: int
-    estimate: Estimate | None = None
+    estimate: Estimate
 
     def summary(self) -> str:
         """One line for the log: what is to be done, and what became of every record without a change."""
@@ -45,7 +52,7 @@ class Plan:
             for kind, by in self.counts.items()
             if any(by.values())
         ]
-        cost = f" It takes {self.estimate.summary()}." if self.changes and self.estimate else ""
+        cost = f" It takes {self.estimate.summary()}." if self.changes else ""
         return f"{told} ({'; '.join(parts)}).{cost}" if parts else f"{told}.{cost}"
 
 
@@ -73,17 +80,21 @@ def _unchanged_first(count: tuple[str, int]) -> tuple[bool, str]:
 def map_records(ledger: Ledger, flow: Flow, rules: Rules) -> int:
     """Bring *wanted* up to date with what QAD said. How many records were mapped anew."""
     mapped = 0
+    accounts.take_stock(ledger)
     for qad_kind, kind in (("customer", "organization"), ("contact", "user")):
         for page in accounts.records_to_map(ledger, flow, qad_kind, _kind(kind), rules.digest):
             accounts.save_wanted(ledger, flow, ((_wanted(row, qad_kind, rules), row.digest) for row in page))
             mapped += len(page)
     accounts.note_mapping(ledger, flow, rules.digest)
+    if mapped:
+        accounts.take_stock(ledger)
     return mapped
 
 
 def draft_plan(
-    ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake, mode: Mode = "apply", bulk: bool | None = None
-) -> Plan:
+    ledger: Ledger, flow: Flow, rules: Rules, run: str, brake: Brake, mode: Mode = "apply", bulk: bool | None = None,
+    patience: Patience = PATIENCE,
+) -> Plan:  # fmt: skip
     """A new plan of the flow. UnsafePlan, with nothing left planned, if it does more than the brake allows.
 
     In `apply` its changes may be sent from now on. In `approve` they wait for a review; a plan that would do exactly
@@ -93,124 +104,149 @@ def draft_plan(
     map_records(ledger, flow, rules)
     earlier = plans.waiting(ledger, flow) if mode == "approve" else None
     changes.supersede_planned(ledger, flow)
-    plan_id = changes.new_plan(ledger, flow, run, mode)
-    asides = Asides()
-    counts: dict[str, Counter[str]] = {"organization": Counter(), "user": Counter(), "membership": Counter()}
-    hashes: list[str] = []
-    planned = 0
-    for kind in (_kind("organization"), _kind("user")):
-        refused = _refused_lately(ledger, flow, kind)
-        for batch in _batches(accounts.candidates(ledger, flow, kind)):
-            planned += _draft_batch(ledger, flow, plan_id, batch, counts[kind], hashes, run, refused, asides)
-    planned += _draft_pairs(ledger, flow, plan_id, counts, hashes, run, asides)
-    for wanted_kind, total in accounts.wanted_count(ledger, flow).items():
-        by = counts[wanted_kind]
-        by["unchanged"] += total - by.total()
-    cost = _cost(ledger, flow, plan_id, bulk)
-    plan = Plan(plan_id, digest(hashes), {kind: dict(by) for kind, by in counts.items()}, planned, cost)
-    told = {"change_count": planned, "asides": asides.grouped, "estimate": asdict(cost)}
-    changes.end_plan(ledger, plan_id, plan.plan_hash, plan.counts)
+    draft = _Draft(ledger, flow, rules.policies, run, changes.new_plan(ledger, flow, run, mode))
+    plan = draft.whole(patience, bulk)
+    told = {"change_count": plan.changes, "asides": draft.asides.grouped, "estimate": asdict(plan.estimate)}
+    changes.end_plan(ledger, plan.plan_id, plan.plan_hash, plan.counts)
     try:
-        linked = accounts.linked_count(ledger, flow)
-        brake.check("updates", sum(by["updated"] + by["recreated"] for by in counts.values()), linked)
+        draft.check(brake)
     except Exception as error:
         changes.supersede_planned(ledger, flow)
-        plans.finish(ledger, plan_id, "stopped", stopped=error.what if isinstance(error, QadzdError) else "", **told)
+        plans.finish(
+            ledger, plan.plan_id, "stopped", stopped=error.what if isinstance(error, QadzdError) else "", **told
+        )  # fmt: skip
         raise
     if mode == "dry_run":
         changes.supersede_planned(ledger, flow)
-        plans.finish(ledger, plan_id, "shown", **told)
+        plans.finish(ledger, plan.plan_id, "shown", **told)
     elif mode == "approve":
-        plans.finish(ledger, plan_id, "waiting" if planned else "applied", **told)
-        if earlier is not None and planned and earlier.plan_hash == plan.plan_hash:
-            plans.keep_earlier(ledger, earlier.plan_id, plan_id)
+        plans.finish(ledger, plan.plan_id, "waiting" if plan.changes else "applied", **told)
+        if earlier is not None and plan.changes and earlier.plan_hash == plan.plan_hash:
+            plans.keep_earlier(ledger, earlier.plan_id, plan.plan_id)
             return replace(plan, plan_id=earlier.plan_id)
     else:
-        plans.finish(ledger, plan_id, "drafting", **told)
-        plans.release(ledger, plan_id, run, ["drafting"])
+        plans.finish(ledger, plan.plan_id, "drafting", **told)
+        plans.release(ledger, plan.plan_id, run, ["drafting"])
     return plan
 
 
-def _cost(ledger: Ledger, flow: Flow, plan_id: int, bulk: bool | None) -> Estimate:
-    tally = plans.tally(ledger, plan_id)
-    return estimate(tally, plans.with_their_user(ledger, plan_id), bulk, limit_of(ledger, flow.account_id))
+def pair_changes(ledger: Ledger, flow: Flow, policies: Policies, patience: Patience, run: str) -> Iterator[_Row]:
+    """Every membership and identity that is to be added, made the default or removed now, as rows of a plan."""
+    share = policies.email_shared == "share"
+    for contact, customer in accounts.missing_memberships(ledger, flow, share=share):
+        yield _addition(flow, "membership", contact, customer)
+    primary = policies.email_changed == "make_primary"
+    for contact, email in accounts.missing_identities(ledger, flow, share=share, primary=primary):
+        yield _addition(flow, "identity", contact, fold(email))
+    yield from planned_moves(ledger, flow, policies, patience, run)
 
 
-def _draft_batch(
-    ledger: Ledger, flow: Flow, plan_id: int, batch: list[Candidate], counts: Counter[str], hashes: list[str], run: str,
-    refused: set[changes.Attempt], asides: Asides,
-) -> int:  # fmt: skip
-    rows, ended, recreated = [], [], []
-    for candidate in batch:
-        decision = decide(candidate)
-        if isinstance(decision, Settled):
-            counts[decision.outcome] += 1
-            ended.append(settled(candidate, decision))
-            if decision.outcome == "set_aside":
-                asides.note(candidate.kind, candidate.key, decision.detail)
-            continue
-        row = _planned(candidate, decision)
-        if (row["record_key"], "", row["operation"], row["base"], row["fingerprint"]) in refused:
-            counts["set_aside"] += 1
-            asides.note(candidate.kind, candidate.key, REFUSED)
-            continue
-        counts[decision.outcome] += 1
-        if decision.outcome == "recreated":
-            recreated.append(candidate.key)
-        hashes.append(digest(row["kind"], row["target"], row["operation"], row["base"], row["fingerprint"]))
-        rows.append(row)
-    if ended or recreated:
-        with ledger.writing() as tx:
-            changes.settle(tx, ledger, flow, ended, run)
-            members.forget_members(tx, flow, recreated)
-    return changes.add_planned(ledger, flow, plan_id, rows, run)
+def _addition(flow: Flow, kind: Kind, key: str, other: str) -> _Row:
+    return {
+        "kind": kind, "record_key": key, "other_key": other, "target": digest(flow.flow_id, fold(key), other),
+        "operation": "add", "intended": "", "difference": {other: [None, True]},
+    }  # fmt: skip
 
 
-_REFUSED_FOR = 86_400.0
+@dataclass
+class _Draft:
+    """A plan in the making: what is written down already, and what is counted over it."""
 
+    ledger: Ledger
+    flow: Flow
+    policies: Policies
+    run: str
+    plan_id: int
+    count: int = 0
+    asides: Asides = field(default_factory=Asides)
+    hashed: Any = field(default_factory=hashlib.sha256)
+    refused: dict[Kind, set[changes.Attempt]] = field(default_factory=dict)
+    counts: dict[str, Counter[str]] = field(
+        default_factory=lambda: {"organization": Counter(), "user": Counter(), "membership": Counter()}
+    )
 
-def _refused_lately(ledger: Ledger, flow: Flow, kind: Kind) -> set[changes.Attempt]:
-    """Writes that Zendesk refused within the last day: the same one is not asked for again so soon.
+    def whole(self, patience: Patience, bulk: bool | None) -> Plan:
+        """Everything drafted, as the plan to tell of."""
+        for kind in (_kind("organization"), _kind("user")):
+            for batch in batches(accounts.candidates(self.ledger, self.flow, kind), _BATCH):
+                self._add_records(batch)
+        for rows in batches(pair_changes(self.ledger, self.flow, self.policies, patience, self.run), _BATCH):
+            self._add_pairs(rows)
+        for of_kind, total in accounts.wanted_count(self.ledger, self.flow).items():
+            self.counts[of_kind]["unchanged"] += total - self.counts[of_kind].total()
+        counts = {kind: dict(by) for kind, by in self.counts.items()}
+        return Plan(self.plan_id, self.hashed.hexdigest(), counts, self.count, self._cost(bulk))
 
-    Nothing tells us when the reason has gone (somebody gives an address up), so each is tried again once a day, and at
-    once when what is wanted or what is there has changed.
-    """
-    since = iso(ledger.clock.time() - _REFUSED_FOR)
-    return changes.set_aside_since(ledger, flow, kind, since, reason=REFUSED)
+    def _cost(self, bulk: bool | None) -> Estimate:
+        tally, with_user = plans.tally(self.ledger, self.plan_id), plans.with_their_user(self.ledger, self.plan_id)
+        return estimate(tally, with_user, bulk, limit_of(self.ledger, self.flow.account_id))
 
+    def check(self, brake: Brake) -> None:
+        """UnsafePlan if it does more than the brake allows."""
+        linked = accounts.linked_count(self.ledger, self.flow)
+        brake.check("updates", sum(by["updated"] + by["recreated"] for by in self.counts.values()), linked)
+        brake.check("deactivations", sum(by["deactivated"] for by in self.counts.values()), linked)
+        removed = self.counts["membership"]["removed"]
+        brake.check("removals", removed, moves.added_count(self.ledger, self.flow) if removed else 0)
 
-def pairs_to_add(ledger: Ledger, flow: Flow) -> list[tuple[Kind, str, str]]:
-    """Kind, contact, and customer or email of every membership and identity that is missing now."""
-    pairs: list[tuple[Kind, str, str]] = [
-        ("membership", contact, customer) for contact, customer in accounts.missing_memberships(ledger, flow)
-    ]
-    return pairs + [("identity", contact, fold(email)) for contact, email in accounts.missing_identities(ledger, flow)]
+    def _add_records(self, batch: Sequence[Candidate]) -> None:
+        kind, by = batch[0].kind, self.counts[batch[0].kind]
+        rows, ended, recreated = [], [], []
+        for candidate in batch:
+            decision = decide(candidate, self.policies)
+            if isinstance(decision, Settled):
+                by[decision.outcome] += 1
+                ended.append(settled(candidate, decision))
+                if decision.outcome == "set_aside":
+                    self.asides.note(kind, candidate.key, decision.detail)
+                continue
+            row = _planned(candidate, decision)
+            if (row["record_key"], "", row["operation"], row["base"], row["fingerprint"]) in self._refused_lately(kind):
+                by["set_aside"] += 1
+                self.asides.note(kind, candidate.key, REFUSED)
+                continue
+            by[decision.outcome] += 1
+            if decision.outcome == "recreated":
+                recreated.append(candidate.key)
+            self._hash(kind, row["target"], row["operation"], row["base"], row["fingerprint"])
+            rows.append(row)
+        if ended or recreated:
+            with self.ledger.writing() as tx:
+                changes.settle(tx, self.ledger, self.flow, ended, self.run)
+                members.forget_members(tx, self.flow, kind, recreated)
+        self._add(rows)
 
+    def _add_pairs(self, rows: Sequence[_Row]) -> None:
+        """Additions, new defaults and removals, each operation's in one go: their rows differ in form."""
+        fresh: dict[str, list[_Row]] = {}
+        for row in rows:
+            kind, key, other, operation = row["kind"], row["record_key"], row["other_key"], row["operation"]
+            known = (key, other, operation, "", "") in self._refused_lately(kind)
+            self.counts.setdefault(kind, Counter())["set_aside" if known else _TOLD_AS[operation]] += 1
+            if known:
+                self.asides.note(kind, key, REFUSED)
+            else:
+                self._hash(kind, key, other, operation)
+                fresh.setdefault(operation, []).append(row)
+        for some in fresh.values():
+            self._add(some)
 
-def _draft_pairs(
-    ledger: Ledger, flow: Flow, plan_id: int, counts: dict[str, Counter[str]], hashes: list[str], run: str,
-    asides: Asides,
-) -> int:  # fmt: skip
-    pairs = pairs_to_add(ledger, flow)
-    rows: list[dict[str, Any]] = [
-        {
-            "kind": kind, "record_key": key, "other_key": other, "target": digest(flow.flow_id, fold(key), other),
-            "operation": "add", "intended": "", "difference": {other: [None, True]},
-        }
-        for kind, key, other in pairs
-    ]  # fmt: skip
-    refused = {kind: _refused_lately(ledger, flow, kind) for kind in {kind for kind, _, _ in pairs}}
-    fresh = []
-    for row in rows:
-        kind, key, other = row["kind"], row["record_key"], row["other_key"]
-        known = (key, other, "add", "", "") in refused[kind]
-        counts.setdefault(kind, Counter())["set_aside" if known else "added"] += 1
-        if known:
-            asides.note(kind, key, REFUSED)
-        else:
-            hashes.append(digest(kind, key, other, "add"))
-            fresh.append(row)
-    return changes.add_planned(ledger, flow, plan_id, fresh, run)
+    def _add(self, rows: Sequence[_Row]) -> None:
+        self.count += changes.add_planned(self.ledger, self.flow, self.plan_id, rows, self.run)
+
+    def _refused_lately(self, kind: Kind) -> set[changes.Attempt]:
+        """Writes that Zendesk refused within the last day: the same one is not asked for again so soon.
+
+        Nothing tells us when the reason has gone (somebody gives an address up), so each is tried again once a day, and
+        at once when what is wanted or what is there has changed.
+        """
+        if kind not in self.refused:
+            since = iso(self.ledger.clock.time() - _REFUSED_FOR)
+            self.refused[kind] = changes.set_aside_since(self.ledger, self.flow, kind, since, reason=REFUSED)
+        return self.refused[kind]
+
+    def _hash(self, *parts: str) -> None:
+        self.hashed.update(digest(*parts).encode())
 
 
 def settled(candidate: Candidate, decision: Settled, change_id: int | None = None) -> changes.Ended:
@@ -233,21 +269,10 @@ def _planned(candidate: Candidate, change: Change) -> dict[str, Any]:
 
 def _wanted(row: Any, qad_kind: str, rules: Rules) -> Wanted:
     if qad_kind == "customer":
-        wanted = organization_of(Customer(**row.payload), rules)
+        wanted = organization_of(Customer(**row.payload), rules, row.absent_at is not None)
     else:
-        wanted = user_of(Contact(**row.payload), rules)
+        wanted = user_of(Contact(**row.payload), rules, row.absent_at is not None)
     return replace(wanted, aside="two_different_records_with_this_key") if row.conflict else wanted
-
-
-def _batches(items: Iterator[Candidate]) -> Iterator[list[Candidate]]:
-    batch: list[Candidate] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) >= _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _kind(kind: str) -> Kind:

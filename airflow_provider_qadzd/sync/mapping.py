@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.records import Contact, Customer, Kind, Wanted, digest, fold
 from airflow_provider_qadzd.sync.ownership import ONLY_AT_CREATION, owner_of
+from airflow_provider_qadzd.sync.policies import Policies
 from airflow_provider_qadzd.sync.template import Scalar, Template, Unread, as_text, parsed
 
 MAPPING_VERSION = "1"
@@ -55,6 +56,10 @@ LISTS = ("tags", "domain_names")
 
 _KEYS = frozenset({"code", "contact", "shared_set", "domain", "status", "active", "primary", "page"})
 """QAD fields in which no value is junk."""
+
+STATUS = "organization_fields.qad_status"
+INACTIVE = "qad_inactive"
+"""The tag on the organization of a customer that is inactive or gone, and on the user of a contact that is gone."""
 
 _EMAIL = re.compile(r"[^@\s,;<>()\"]+@[^@\s,;<>()\"]+\.[^@\s.,;<>()\"]+")
 
@@ -117,10 +122,12 @@ class FieldMapping:
 
 
 def _default(kind: Kind, templates: Mapping[str, str]) -> tuple[FieldRule, ...]:
-    return tuple(
+    rules = (
         FieldRule(field, (parsed(text, QAD_FIELDS[kind]),), owner="zendesk" if field in ONLY_AT_CREATION else "qad")
         for field, text in templates.items()
     )
+    # No tags of its own, but the place of the one that tells what is inactive.
+    return (*rules, FieldRule("tags", (), many=True, owner="merge"))
 
 
 DEFAULT = FieldMapping(
@@ -162,34 +169,44 @@ class Rules:
     user: str = "{contact}"
     customer_page: str = ""
     mapping: FieldMapping = DEFAULT
+    policies: Policies = field(default_factory=Policies)
 
     @property
     def digest(self) -> str:
         """Changes when stored payloads must be mapped again."""
-        return digest(MAPPING_VERSION, self.organization, self.user, self.customer_page, self.mapping.digest)
+        chosen = [self.policies.customer_inactive, self.policies.contact_ended, self.policies.email_missing]
+        return digest(
+            MAPPING_VERSION, self.organization, self.user, self.customer_page, self.mapping.digest, chosen
+        )  # fmt: skip
 
 
-def organization_of(customer: Customer, rules: Rules) -> Wanted:
-    """The organization of a customer; `aside` says why there can be none."""
+def organization_of(customer: Customer, rules: Rules, ended: bool = False) -> Wanted:
+    """The organization of a customer; `aside` says why there can be none. One that has `ended` in QAD is inactive."""
+    active = customer.active and not ended
     scope = {"shared_set": customer.shared_set, "domain": customer.domain}
     external_id = _filled(rules.organization, code=customer.code, **scope)
     values: dict[str, Scalar] = {
-        **customer.columns, **scope, "code": customer.code, "name": customer.name, "active": customer.active,
-        "status": "active" if customer.active else "inactive", "business_relation": customer.business_relation,
+        **customer.columns, **scope, "code": customer.code, "name": customer.name, "active": active,
+        "status": "active" if active else "inactive", "business_relation": customer.business_relation,
         "street": customer.street, "city": customer.city, "postcode": customer.postcode, "country": customer.country,
         "email": customer.email, "phone": customer.phone, "modified": customer.modified,
         "page": _page(customer, rules),
     }  # fmt: skip
     body = {"external_id": external_id, **_body("organization", values, rules.mapping)}
+    if rules.policies.customer_inactive == "ignore":
+        body.pop(STATUS, None)
+    elif not active and "tags" in body:
+        body["tags"] = [*body["tags"], INACTIVE]
     name = as_text(body.get("name"))
-    owners = rules.mapping.owners("organization")
-    return Wanted(
-        "organization", customer.code, external_id, body, name, aside="" if name else "no_name", owners=owners
-    )
+    owners, aside = rules.mapping.owners("organization"), "" if name else "no_name"
+    return Wanted("organization", customer.code, external_id, body, name, aside=aside, ended=ended, owners=owners)
 
 
-def user_of(contact: Contact, rules: Rules) -> Wanted:
-    """The user of a contact; a contact without a usable email becomes a user without email."""
+def user_of(contact: Contact, rules: Rules, ended: bool = False) -> Wanted:
+    """The user of a contact; a contact without a usable email becomes a user without email.
+
+    One that has `ended` in QAD keeps its user, with a tag.
+    """
     scope = {"shared_set": contact.shared_set, "domain": contact.domain}
     external_id = _filled(rules.user, contact=contact.key, **scope)
     values: dict[str, Scalar] = {
@@ -203,11 +220,18 @@ def user_of(contact: Contact, rules: Rules) -> Wanted:
     if "email" in body:
         email = email if _EMAIL.fullmatch(email) else ""
         body["email"] = email or None
+    if ended and rules.policies.contact_ended == "tag" and "tags" in body:
+        body["tags"] = [*body["tags"], INACTIVE]
     types = rules.mapping.address_types
-    counts = not types or fold(contact.address_type) in types
-    aside = ("" if name else "no_name") if counts else "address_type_not_mapped"
+    if types and fold(contact.address_type) not in types:
+        aside = "address_type_not_mapped"
+    elif not name:
+        aside = "no_name"
+    else:
+        unreachable = "email" in body and not email and rules.policies.email_missing == "set_aside"
+        aside = "no_email" if unreachable else ""
     rank, owners = 0 if contact.primary else 1, rules.mapping.owners("user")
-    return Wanted("user", contact.key, external_id, body, name, email, rank, aside, owners)
+    return Wanted("user", contact.key, external_id, body, name, email, rank, aside, owners, ended)
 
 
 def suffixed(name: str, code: str) -> str:

@@ -21,7 +21,7 @@ SETTLE = 120.0
 CONFIRM_EVERY = 86_400.0
 """Seconds after which organizations are asked for by id: the export is not known to tell of deleted ones."""
 
-_CONFIRMED = "organizations_confirmed"
+_CONFIRMED, _AFTER = "organizations_confirmed", "after:"
 _LEGS: tuple[tuple[str, Kind], ...] = (("mirror_organizations", "organization"), ("mirror_users", "user"))
 
 
@@ -29,11 +29,21 @@ def refresh_mirror(
     ledger: Ledger, account_id: int, client: ZendeskClient, rows: dict[str, int] | None = None,
     mapping: FieldMapping = DEFAULT,
 ) -> dict[str, int]:  # fmt: skip
-    """Read both exports on from where the last run stopped. How many rows came, by kind.
+    """Read both exports on from where the last run stopped, and once a day ask for every organization by id.
 
-    They are counted in `rows` with each page, so that whoever is stopped in between can tell and go on.
+    How many rows the exports brought, by kind. They are counted in `rows` with each page, so that whoever is stopped in
+    between can tell and go on.
     """
     rows = {} if rows is None else rows
+    _read_exports(ledger, account_id, client, rows, mapping)
+    if ledger.clock.time() - organizations_confirmed_at(ledger, account_id) >= CONFIRM_EVERY:
+        confirm_organizations(ledger, account_id, client, mapping)
+    return rows
+
+
+def _read_exports(
+    ledger: Ledger, account_id: int, client: ZendeskClient, rows: dict[str, int], mapping: FieldMapping
+) -> None:
     for leg, kind in _LEGS:
         rows.setdefault(kind, 0)
         _begin_anew_for_other_fields(ledger, account_id, leg, mapping.compared(kind))
@@ -51,8 +61,6 @@ def refresh_mirror(
             rows[kind] += len(page.rows)
             if page.end_of_stream:
                 break
-    _confirm_organizations(ledger, account_id, client, mapping)
-    return rows
 
 
 def _begin_anew_for_other_fields(ledger: Ledger, account_id: int, leg: str, names: Sequence[str]) -> None:
@@ -64,18 +72,23 @@ def _begin_anew_for_other_fields(ledger: Ledger, account_id: int, leg: str, name
             exports.move(tx, ledger, account_id, f"{leg}_fields", read_for)
 
 
-def _confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient, mapping: FieldMapping) -> None:
-    """Once a day, ask for every organization: one that Zendesk leaves out was deleted.
+def organizations_confirmed_at(ledger: Ledger, account_id: int) -> float:
+    """When every organization was last asked for by id (Unix seconds); 0 for never, and while that is under way."""
+    return exports.start_of(exports.position_of(ledger, account_id, _CONFIRMED) or "") or 0
+
+
+def confirm_organizations(ledger: Ledger, account_id: int, client: ZendeskClient, mapping: FieldMapping) -> None:
+    """Ask for every organization by id, on from where that was stopped: one that Zendesk leaves out was deleted.
 
     Also for those that are not linked: one that is gone holds no name any more.
     """
-    last = exports.start_of(exports.position_of(ledger, account_id, _CONFIRMED) or exports.start_position(0)) or 0
-    if ledger.clock.time() - last < CONFIRM_EVERY:
-        return
-    after = 0
+    position = exports.position_of(ledger, account_id, _CONFIRMED) or ""
+    after = int(position.removeprefix(_AFTER)) if position.startswith(_AFTER) else 0
     while ids := accounts.mirrored_ids(ledger, account_id, "organization", after, PAGE):
         observe(ledger, account_id, "organization", client.organizations.show_many(ids=ids), mapping, ids)
         after = ids[-1]
+        with ledger.writing() as tx:
+            exports.move(tx, ledger, account_id, _CONFIRMED, f"{_AFTER}{after}")
     with ledger.writing() as tx:
         exports.move(tx, ledger, account_id, _CONFIRMED, exports.start_position(ledger.clock.time()))
 

@@ -6,14 +6,18 @@ still do is told in the report.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from airflow_provider_qadzd.ledger import Ledger, exports, identity
+from airflow_provider_qadzd.errors import QadzdError
+from airflow_provider_qadzd.ledger import Ledger, exports, health, identity
 from airflow_provider_qadzd.ledger.identity import Account
 from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets
+from airflow_provider_qadzd.records import fold
 from airflow_provider_qadzd.sync.export import EVENTS, TICKETS
 from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
+from airflow_provider_qadzd.zendesk.wire import Row
 
 WEBHOOK_NAME = "QAD ticket events"
 _DAY = 86_400
@@ -58,6 +62,33 @@ def onboard(ledger: Ledger, account: Account, client: ZendeskClient, secrets: Se
         exports.start_once(ledger, account.account_id, leg, exports.start_position(midnight))
     identity.note_onboarding(ledger, account.account_id, done.webhook_id)
     return done
+
+
+# https://support.zendesk.com/hc/en-us/community/posts/4411267444890
+def recognised(ledger: Ledger, account: Account, client: ZendeskClient) -> str:
+    """By what the account that `client` reaches is known to be this one, in a sentence; empty if it is not.
+
+    A subdomain may be given up and taken by somebody else, and a Zendesk sandbox is replaced under its name. Zendesk
+    tells an account's number nowhere but in webhook deliveries and audit logs, so the account is known by what is in
+    it: the webhook that onboarding made there, whose id exists once, or else a linked organization with both its id
+    and the external id that we gave it.
+    """
+    if account.webhook_id is not None and _exists(lambda: client.webhooks.show(str(account.webhook_id))):
+        return f"It is the account that was onboarded: webhook {account.webhook_id} is there."
+    linked = health.linked_organizations(ledger, account.account_id)
+    there = client.organizations.show_many(ids=list(linked)) if linked else []
+    ours = sum(fold(str(row.get("external_id"))) == linked.get(row["id"]) for row in there)
+    return f"It is the known account: {ours} of {len(linked)} linked organizations are there." if ours else ""
+
+
+def _exists(show: Callable[[], Row]) -> bool:
+    try:
+        show()
+    except QadzdError as error:  # how Zendesk words the 404 of a webhook is not documented
+        if error.facts.status != 404:
+            raise
+        return False
+    return True
 
 
 def webhook_path(account: Account) -> str:

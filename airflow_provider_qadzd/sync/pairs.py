@@ -17,6 +17,8 @@ from airflow_provider_qadzd.ledger.changes import Change as Item
 from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.records import fold
+from airflow_provider_qadzd.sync.mapping import Rules
+from airflow_provider_qadzd.sync.mirror import observe
 from airflow_provider_qadzd.sync.plan import STAFF
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import JobStatus, NotFound
@@ -40,6 +42,7 @@ class Pairs:
     ledger: Ledger
     flow: Flow
     client: ZendeskClient
+    rules: Rules
 
     def first_organizations(self, contacts: Sequence[str]) -> dict[str, int]:
         """The organization that each new user is created in, so that this membership costs no call of its own.
@@ -79,6 +82,8 @@ class Pairs:
                 ended.append(_ended(item, "set_aside", "user_deleted_in_zendesk"))
             elif user.user_role in STAFF:
                 ended.append(_ended(item, "set_aside", f"is_{user.user_role}"))
+            elif item.kind == "identity" and user.email_folded == item.other_key:
+                ended.append(_ended(item, "unchanged", linked=True, ours=False))
             elif item.kind == "membership" and user.organization_id == organization:
                 # A user of ours starts in its first organization; any other default was there before.
                 ours = user.last_outcome == "created" and not user.memberships
@@ -95,6 +100,8 @@ class Pairs:
         Where every row of a job went well, all of them are there and ours: Zendesk refuses a membership that exists.
         Else the users' lists tell.
         """
+        if not items:
+            return
         rows = job.results if job else ()
         if job and job.status == "completed" and len(rows) == len(items) and all(row.ok for row in rows):
             changes.end(self.ledger, self.flow, [_ended(item, "membership_added", linked=True) for item in items], run)
@@ -147,16 +154,23 @@ class Pairs:
         return self._add(lease, item, add, "membership_added", "", run)
 
     def _add_identity(self, lease: ApplierLease, item: Item, user: int, run: str) -> int:
-        found = self._present(item)
-        if found is not None:
+        found, primary = self._present(item), self.rules.policies.email_changed == "make_primary"
+        if found is not None and not primary:
             there = _ended(item, "adopted", linked=True, zendesk_id=found, ours=False)
             changes.end(self.ledger, self.flow, [there], run)
             return 0
 
         def add() -> int:
-            return int(self.client.identities.create(user, item.other_key)["id"])
+            if found is None:
+                return int(self.client.identities.create(user, item.other_key, primary=primary)["id"])
+            self.client.identities.make_primary(user, found)
+            return found
 
-        return self._add(lease, item, add, "updated", "email added", run)
+        taken = self._add(lease, item, add, "updated", "email made primary" if primary else "email added", run)
+        if primary:
+            seen = self.client.users.show_many(ids=[user])
+            observe(self.ledger, self.flow.account_id, "user", seen, self.rules.mapping, [user])
+        return taken
 
     def _add(
         self, lease: ApplierLease, item: Item, add: Callable[[], int], outcome: str, detail: str, run: str

@@ -12,13 +12,16 @@ from typing import Any
 from airflow_provider_qadzd.errors import FixFirst, UnsafePlan
 from airflow_provider_qadzd.ledger import Ledger, accounts, plans
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.records import Candidate, Kind
-from airflow_provider_qadzd.sync.draft import map_records, pairs_to_add
+from airflow_provider_qadzd.records import Candidate
+from airflow_provider_qadzd.sync.absence import PATIENCE, Patience
+from airflow_provider_qadzd.sync.draft import map_records, pair_changes
 from airflow_provider_qadzd.sync.mapping import Rules
 from airflow_provider_qadzd.sync.plan import Settled, decide
+from airflow_provider_qadzd.sync.policies import Policies
 
 _PAGE = 1000
 _NAMED = 5
+_PAIR = ("kind", "record_key", "other_key", "operation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,9 @@ class Released:
 
 
 def release_reviewed(
-    ledger: Ledger, flow: Flow, rules: Rules, plan_id: int, run: str, *, skip_moved: bool = False
-) -> Released:
+    ledger: Ledger, flow: Flow, rules: Rules, plan_id: int, run: str, patience: Patience = PATIENCE, *,
+    skip_moved: bool = False,
+) -> Released:  # fmt: skip
     """Let a reviewed plan be sent, if every change is still what was shown; with `skip_moved`, those that are.
 
     QAD and the mirror should just have been read. FixFirst, in words, for a plan that is over, superseded or another
@@ -66,7 +70,7 @@ def release_reviewed(
     if row.plan_state not in ("waiting", "approved"):
         raise plans.refusal(ledger, row)
     map_records(ledger, flow, rules)
-    moved = tuple(_moved(ledger, flow, plan_id))
+    moved = tuple(_moved(ledger, flow, rules, plan_id, patience, run))
     if moved and not skip_moved:
         plans.hold_again(ledger, plan_id)
         raise UnsafePlan(
@@ -80,38 +84,41 @@ def release_reviewed(
     return Released(plan_id, row.change_count, moved)
 
 
-def _moved(ledger: Ledger, flow: Flow, plan_id: int) -> Iterator[Moved]:
+def _moved(
+    ledger: Ledger, flow: Flow, rules: Rules, plan_id: int, patience: Patience, run: str
+) -> Iterator[Moved]:  # fmt: skip
     """The plan's changes that are not what would be done now."""
-    missing: set[tuple[Kind, str, str]] | None = None
+    due: set[tuple[str, ...]] | None = None
     after = 0
     while page := plans.drafted(ledger, plan_id, after, _PAGE):
         after = page[-1].change_id
         for kind in ("organization", "user"):
-            yield from _records_moved(ledger, flow, [item for item in page if item.kind == kind])
+            yield from _records_moved(ledger, flow, rules, [item for item in page if item.kind == kind])
         pairs = [item for item in page if item.kind in ("membership", "identity")]
-        if pairs and missing is None:
-            missing = set(pairs_to_add(ledger, flow))
+        if pairs and due is None:
+            rows = pair_changes(ledger, flow, rules.policies, patience, run)
+            due = {tuple(row[name] for name in _PAIR) for row in rows}
         for item in pairs:
-            if item.operation != "add" or (item.kind, item.record_key, item.other_key) not in (missing or ()):
+            if due is not None and tuple(getattr(item, name) for name in _PAIR) not in due:
                 yield Moved(item.change_id, item.kind, f"{item.record_key} {item.other_key}", "no longer asked for")
 
 
-def _records_moved(ledger: Ledger, flow: Flow, items: Sequence[Any]) -> Iterator[Moved]:
+def _records_moved(ledger: Ledger, flow: Flow, rules: Rules, items: Sequence[Any]) -> Iterator[Moved]:
     if not items:
         return
     keys = [item.record_key for item in items]
     now = {one.key: one for one in accounts.candidates(ledger, flow, items[0].kind, keys)}
     for item in items:
-        why = _why_moved(item, now.get(item.record_key))
+        why = _why_moved(item, now.get(item.record_key), rules.policies)
         if why:
             yield Moved(item.change_id, item.kind, item.record_key, why)
 
 
-def _why_moved(item: Any, candidate: Candidate | None) -> str:
+def _why_moved(item: Any, candidate: Candidate | None, policies: Policies) -> str:
     """Why what would be done now is not what was shown; empty if it is."""
     if candidate is None:
         return "no longer wanted"
-    decision = decide(candidate)
+    decision = decide(candidate, policies)
     if isinstance(decision, Settled):
         return f"now {decision.outcome} {decision.detail}".strip()
     if candidate.fingerprint != item.fingerprint:

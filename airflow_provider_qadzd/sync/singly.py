@@ -20,7 +20,7 @@ from airflow_provider_qadzd.ledger.changes import Ended
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.records import Candidate, Flat
 from airflow_provider_qadzd.sync.draft import settled
-from airflow_provider_qadzd.sync.mapping import FieldMapping
+from airflow_provider_qadzd.sync.mapping import Rules
 from airflow_provider_qadzd.sync.mirror import held, observe
 from airflow_provider_qadzd.sync.pairs import REFUSED, refusal
 from airflow_provider_qadzd.sync.plan import Change, Settled, decide
@@ -63,7 +63,7 @@ class Singly:
     flow: Flow
     client: ZendeskClient
     run: str
-    mapping: FieldMapping
+    rules: Rules
     hands: int = HANDS
 
     def send(self, lease: ApplierLease, kind: RecordKind, sendings: Sequence[Sending]) -> tuple[int, QadzdError | None]:
@@ -108,7 +108,7 @@ class Singly:
         """The outcome of each; what stops the rest is returned, what a person must look at before what passes."""
         rows = [answer for answer in answers if isinstance(answer, dict)]
         if rows:
-            observe(self.ledger, self.flow.account_id, kind, rows, self.mapping)
+            observe(self.ledger, self.flow.account_id, kind, rows, self.rules.mapping)
         ended = [self._written(one, kind, answer) for one, answer in zip(handful, answers, strict=True)]
         changes.end(self.ledger, self.flow, [one for one in ended if one is not None], self.run)
         stops: list[QadzdError] = []
@@ -125,7 +125,7 @@ class Singly:
             changes.not_answered(self.ledger, [one.item.change_id], error)
             return error
         if isinstance(error, NotFound):
-            observe(self.ledger, self.flow.account_id, kind, [], self.mapping, [int(one.change.zendesk_id or 0)])
+            observe(self.ledger, self.flow.account_id, kind, [], self.rules.mapping, [int(one.change.zendesk_id or 0)])
             self._end(kind, one.item, "failed_retryable", "gone")
             return None
         if isinstance(error, SetAside):
@@ -159,9 +159,9 @@ class Singly:
         outcome, detail = "set_aside", refusal(error)
         if taken and item.attempts < TRIES:
             holders = self._holders(kind, one.candidate, taken)
-            observe(self.ledger, self.flow.account_id, kind, holders, self.mapping)
+            observe(self.ledger, self.flow.account_id, kind, holders, self.rules.mapping)
             (again,) = accounts.candidates(self.ledger, self.flow, kind, [item.record_key])
-            decision = decide(again)
+            decision = decide(again, self.rules.policies)
             if isinstance(decision, Settled):
                 changes.end(self.ledger, self.flow, [settled(again, decision, item.change_id)], self.run)
                 return
@@ -192,7 +192,7 @@ class Singly:
     def _written(self, one: Sending, kind: RecordKind, answer: Row | QadzdError | None) -> Ended | None:
         if not isinstance(answer, dict):
             return None
-        ended = succeeded(one.item, int(answer["id"]), held(kind, answer, self.mapping).digest)
+        ended = succeeded(one.item, int(answer["id"]), held(kind, answer, self.rules.mapping).digest)
         return replace(ended, fingerprint=one.candidate.fingerprint, remember=one.change.remember)
 
     def _end(self, kind: RecordKind, item: Item, outcome: str, detail: str) -> None:

@@ -75,6 +75,10 @@ class Organizations(_Group):
             self._get("/organizations/search", "organizations", wire.one_of(name=name, external_id=external_id))
         )
 
+    def merges(self, winner_id: int) -> Rows:
+        """The merges that this organization won: `loser_id`, `status`. None of an organization that is gone."""
+        return list(self._get(f"/organizations/{winner_id}/merges", "organization_merges"))
+
     def create(self, organization: Flat) -> Row:
         """The new organization. SetAside `duplicate` if its name or external id is taken."""
         return self._write("POST", "/organizations", "organization", wire.nest(organization))
@@ -105,6 +109,10 @@ class Users(_Group):
     def show(self, user_id: int) -> Row:
         """The user, also a deleted one (`active` false)."""
         return dict(self._get(f"/users/{user_id}", "user"))
+
+    def show_deleted(self, user_id: int) -> Row:
+        """A user who was deleted. NotFound for one who is erased for good, and for one who is not deleted."""
+        return dict(self._get(f"/deleted_users/{user_id}", "deleted_user"))
 
     def show_many(self, *, ids: Iterable[int] | None = None, external_ids: Iterable[str] | None = None) -> Rows:
         """Those that exist, of up to 100, in no particular order. External ids match whatever their case."""
@@ -147,9 +155,11 @@ class Identities(_Group):
     def of_user(self, user_id: int) -> Rows:
         return list(self._pages(f"/users/{user_id}/identities", "identities"))
 
-    def create(self, user_id: int, email: str, skip_verify_email: bool = True) -> Row:
-        """The new secondary email. SetAside `duplicate` if somebody has it."""
+    def create(self, user_id: int, email: str, skip_verify_email: bool = True, *, primary: bool = False) -> Row:
+        """The new email, a secondary one unless `primary`. SetAside `duplicate` if somebody has it."""
         body = {"type": "email", "value": email, "skip_verify_email": skip_verify_email}
+        if primary:
+            body["primary"] = True
         return self._write("POST", f"/users/{user_id}/identities", "identity", body)
 
     def make_primary(self, user_id: int, identity_id: int) -> Rows:
@@ -231,8 +241,12 @@ class Exports(_Group):
         return self._by_time("ticket_events", start_time, exported.read_page)
 
     def _by_time(self, rows: str, start_time: float, read: wire.Reader = wire.read_any) -> ExportPage:
-        asked = {"start_time": int(start_time)}
-        return wire.time_page(self._send("GET", f"/incremental/{rows}", asked, read=read), rows, asked["start_time"])
+        start, size = int(start_time), wire.EXPORT_PAGE
+        body = self._send("GET", f"/incremental/{rows}", {"start_time": start}, read=read)
+        if wire.is_just_full(body, rows, start):
+            size -= 1
+            body = self._send("GET", f"/incremental/{rows}", {"start_time": start, "per_page": size}, read=read)
+        return wire.time_page(body, rows, start, size)
 
 
 def _from(cursor: str | None, start_time: float | None) -> dict[str, Any]:
@@ -249,6 +263,10 @@ class Tickets(_Group):
     def show_many(self, ids: Iterable[int]) -> Rows:
         """Those of up to 100 that exist and may be seen, in no particular order."""
         return list(self._get("/tickets/show_many", "tickets", wire.show_many(ids=ids)))
+
+    def requested_by(self, user_id: int) -> Rows:
+        """Every ticket that this user asked for, except archived ones: those are closed."""
+        return list(self._pages(f"/users/{user_id}/tickets/requested", "tickets", {"exclude_archived": "true"}))
 
     def update(self, ticket_id: int, ticket: Flat) -> Row:
         """The ticket after the change, which may fire the account's triggers."""

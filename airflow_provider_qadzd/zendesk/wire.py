@@ -134,26 +134,42 @@ def cursor_page(body: Mapping[str, Any], rows: str, asked: str | None) -> Export
 
 
 # https://developer.zendesk.com/documentation/ticketing/managing-tickets/using-the-incremental-export-api/
-def time_page(body: Mapping[str, Any], rows: str, asked: int) -> ExportPage:
-    """A page of a time-based export asked with the start time `asked`.
+def time_page(body: Mapping[str, Any], rows: str, asked: int, size: int = EXPORT_PAGE) -> ExportPage:
+    """A page of a time-based export asked with the start time `asked`, and for `size` rows.
 
     A page goes on past its size to the end of its last second (recorded: seven rows for `per_page=1`). So one that is
     larger than a page, and ends in the second at which it began, holds all of that second: the next one begins after
     it. Raises FixFirst for a page that is just full: asking again would give the same one.
     """
-    end = body.get("end_of_stream")
-    end = end if isinstance(end, bool) else body.get("next_page") is None
-    end_time = max(int(body.get("end_time") or 0), asked)
-    found = _rows(body, rows)
-    if not end and end_time == asked and len(found) > EXPORT_PAGE:
+    end, end_time, found = _time_end(body), _end_time(body, asked), _rows(body, rows)
+    if not end and end_time == asked and len(found) > size:
         end_time += 1
     elif not end and end_time == asked:
         raise FixFirst(
             f"The export of {rows} does not get past the second {asked}: more changes share it than fit into a page.",
-            advice="Start it one second later, and ask for the tickets or organizations of that second by id.",
+            advice="Nothing of the page was stored. Tell Zendesk's support of this second of its export.",
             facts=Facts(system="zendesk", code="EndTimeRepeated"),
         )
     return ExportPage(found, str(end_time), end)
+
+
+def is_just_full(body: Mapping[str, Any], rows: str, asked: int) -> bool:
+    """Whether a time-based page holds as many rows as were asked for, all of the second at which it began.
+
+    Whether that second has more of them only a smaller page tells: it is larger than it was asked to be, if pages go on
+    to the end of their last second.
+    """
+    stuck = not _time_end(body) and _end_time(body, asked) == asked
+    return stuck and len(_rows(body, rows)) == EXPORT_PAGE
+
+
+def _time_end(body: Mapping[str, Any]) -> bool:
+    end = body.get("end_of_stream")
+    return end if isinstance(end, bool) else body.get("next_page") is None
+
+
+def _end_time(body: Mapping[str, Any], asked: int) -> int:
+    return max(int(body.get("end_time") or 0), asked)
 
 
 def _rows(body: Mapping[str, Any], name: str) -> tuple[Row, ...]:

@@ -7,10 +7,10 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import accounts, floors, pace, receiver, tickets
+from tests.bench import floors, pace, receiver, size, tickets
 from tests.bench.measures import Measure, Watch, show, write
 
-CASES = {"floors": floors, "accounts": accounts, "pace": pace, "tickets": tickets, "receiver": receiver}
+CASES = {"floors": floors, "size": size, "pace": pace, "tickets": tickets, "receiver": receiver}
 FILE = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
 

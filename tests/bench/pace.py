@@ -20,10 +20,9 @@ from airflow_provider_qadzd.sync.mapping import Rules
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
 from airflow_provider_qadzd.sync.plan import Brake
 from airflow_provider_qadzd.sync.receive import drain
-from tests.bench.accounts import make_fields
 from tests.bench.measures import Measure, timed
 from tests.bench.virtual import ProcessClock, Times, spawning
-from tests.bench.wiring import KEY, Sandbox, Wired, ledgers, sandbox
+from tests.bench.wiring import KEY, Sandbox, Wired, ledgers, make_fields, sandbox
 
 CUSTOMERS, CONTACTS, TICKETS_THERE = 6_000, 14_000, 3_000
 SHARE, EXPORTS = 0.7, 10

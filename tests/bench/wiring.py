@@ -22,6 +22,7 @@ from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.ledger.identity import Account, Flow
 from airflow_provider_qadzd.ledger.vault import Secrets, Vault
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect
+from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.oauth import OAuthClient, ZendeskAuth
 from airflow_provider_qadzd.zendesk.pace import Pace
@@ -160,3 +161,12 @@ class Wired:
     @property
     def _qad_url(self) -> str:
         return f"{self.sandbox.url}/clouderp"
+
+
+def make_fields(wired: Wired) -> None:
+    """What onboarding makes in Zendesk, and what must be there before the first load."""
+    fields = wired.zendesk.fields
+    for key, title in ORGANIZATION_FIELDS.items():
+        fields.create_organization_field({"key": key, "title": title, "type": "text"})
+    for key, title in USER_FIELDS.items():
+        fields.create_user_field({"key": key, "title": title, "type": "text"})

@@ -185,6 +185,8 @@ def users(z: Driver) -> None:
     with suppress(SetAside):
         z.users.create({"name": "Una again", "email": "una@alder.example"})
     z.users.show(made["id"])
+    with suppress(NotFound):
+        z.users.show_deleted(made["id"])
     z.users.search(external_id="U-1")
     z.users.search(email="una@alder.example")
     z.users.search(query="role:end-user")
@@ -204,6 +206,7 @@ def identities(z: Driver) -> None:
     with suppress(SetAside):
         z.identities.create(user["id"], "p1@bulk.example")
     z.identities.make_primary(user["id"], second["id"])
+    z.identities.create(user["id"], "una.first@alder.example", primary=True)
     z.identities.of_user(user["id"])
 
 
@@ -232,6 +235,7 @@ def tickets(z: Driver) -> None:
     z.tickets.show_many(list(by_status.values()))
     for ticket_id in alive:
         z.tickets.show(ticket_id)
+    z.tickets.requested_by(page.rows[0]["requester_id"])
     z.tickets.update(by_status["open"], {"status": "solved", "comment": {"body": "Done.", "public": False}})
     z.tickets.update(by_status["pending"], {"organization_id": None, "tags": ["qad"], "priority": "high"})
     z.tickets.update_many([{"id": by_status["open"], "organization_id": None}])

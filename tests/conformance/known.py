@@ -43,8 +43,11 @@ _FIELDS = "An organization recorded in 2024 shows null, and true and false, in c
 _TICKETS = "Tickets recorded in 2018, 2021 and 2022 show null in these, where nothing was chosen or written."
 _USERS = "Users recorded in January 2022 (created and listed) show null in these, where nothing is known."
 _MEMBERS = "A membership is made of nothing but a user's and an organization's id, so they must be sent to make one."
+_ERASED = "The document's own words on deleted users: of one deleted permanently the properties are null."
 
 KNOWN: tuple[Known, ...] = (
+    Known("answer", "* /api/v2/deleted_users/*", "deleted_user.email", "is null", _ERASED),
+    Known("answer", "* /api/v2/deleted_users/*", "deleted_user.organization_id", "is null", _ERASED),
     Known(
         "answer", "POST /oauth/tokens", "status", "200 *",
         "Clients in the field see 200, as RFC 6749 has it; ours takes both.",

@@ -109,7 +109,10 @@ def users(v: Visitor) -> None:
     v("PUT", f"users/{twin}/merge", {"user": {"id": vera}})
     gone = [_user(v, f"Gone {number}") for number in range(3)]
     v.job("PUT", "users/update_many", {"user": {"notes": "n"}}, ids=",".join(map(str, gone)))
-    v("DELETE", f"users/{gone.pop()}")
+    erased = gone.pop()
+    v("DELETE", f"users/{erased}")
+    v.get(f"deleted_users/{erased}")
+    v("DELETE", f"deleted_users/{erased}")
     v.job("DELETE", "users/destroy_many", ids=",".join(map(str, [*gone, 1])))
 
 

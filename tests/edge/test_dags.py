@@ -26,12 +26,14 @@ pytestmark = pytest.mark.usefixtures("airflow_database")
 DAGS = Path(__file__).parents[2] / "dags"
 NAMES = {
     "qadzd_sync_accounts",
+    "qadzd_full_read",
     "qadzd_export_tickets",
     "qadzd_ticket_history",
     "qadzd_ticket_events",
     "qadzd_onboard",
     "qadzd_replay",
     "qadzd_maintain",
+    "qadzd_reconcile",
 }
 
 
@@ -93,6 +95,16 @@ def test_accounts_arrive_and_a_second_run_writes_nothing(
     assert sandbox.get_control("/_sandbox/stats")["zendesk_writes"] == writes
     linked = ledger_file.execute("SELECT count(*) FROM qadzd_link WHERE kind = 'organization'").fetchone()
     assert linked == (40,)
+
+
+def test_the_nightly_read_is_full_and_the_others_are_deltas(dags: dict[str, DAG], sandbox: Sandbox) -> None:
+    """After a complete full read an ordinary run reads what was changed; the nightly DAG, and `full`, read it all."""
+    first = returned(run(dags["qadzd_sync_accounts"], run_conf={"mode": "dry_run"}), "collect")
+    second = returned(run(dags["qadzd_sync_accounts"], run_conf={"mode": "dry_run"}), "collect")
+    asked = returned(run(dags["qadzd_sync_accounts"], run_conf={"mode": "dry_run", "full": True}), "collect")
+    nightly = returned(run(dags["qadzd_full_read"]), "collect")
+    assert [one["customer"]["mode"] for one in (first, second, asked, nightly)] == ["full", "delta", "full", "full"]
+    assert (nightly["customer"]["rows"], nightly["customer"]["complete"]) == (40, True)
 
 
 def test_a_dry_run_plans_and_sends_nothing(dags: dict[str, DAG], sandbox: Sandbox) -> None:

@@ -91,7 +91,7 @@ def test_dags_are_copied_and_a_changed_copy_is_kept(tmp_path: Path) -> None:
     """`airflow qadzd dags --to` copies each DAG file once, and does not overwrite one that was changed."""
     airflow("qadzd", "dags", "--to", str(tmp_path))
     copies = sorted(tmp_path.glob("qadzd_*.py"))
-    assert len(copies) == 7
+    assert len(copies) == 9
     copies[0].write_text("changed")
     again = subprocess.run(
         [AIRFLOW, "qadzd", "dags", "--to", str(tmp_path)], capture_output=True, text=True, timeout=120, check=False

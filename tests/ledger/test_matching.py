@@ -25,7 +25,7 @@ links = st.fixed_dictionaries(
         "users": st.dictionaries(
             st.sampled_from(USERS), st.tuples(st.sampled_from(FLOWS), st.sampled_from(["P", "Q"]))
         ),
-        "pairs": st.sets(st.tuples(CONTACTS, st.sampled_from(KEYS))),
+        "pairs": st.dictionaries(st.tuples(CONTACTS, st.sampled_from(KEYS)), st.sampled_from([None, "2026-01-02"])),
     }
 )
 sent = st.lists(
@@ -40,14 +40,27 @@ sent = st.lists(
 
 def put_links(tx: Transaction, drawn: dict[str, Any]) -> None:
     """Exactly these links of account 1. One key has one id, as `settle` sees to."""
-    row = {"account_id": 1, "body": {}, "ours": True, "linked_at": "2026-01-01T00:00:00.000Z", "other_key": ""}
+    row = {
+        "account_id": 1,
+        "body": {},
+        "ours": True,
+        "linked_at": "2026-01-01T00:00:00.000Z",
+        "other_key": "",
+        "ended_at": None,
+    }
     rows = {
         (kind, flow, key, ""): {**row, "kind": kind, "flow_id": flow, "record_key": key, "zendesk_id": zendesk_id}
         for kind, name in (("organization", "homes"), ("user", "users"))
         for zendesk_id, (flow, key) in drawn[name].items()
     }
-    for (flow, contact), customer in drawn["pairs"]:
-        pair = {"kind": "membership", "flow_id": flow, "record_key": contact, "other_key": customer}
+    for ((flow, contact), customer), ended_at in drawn["pairs"].items():
+        pair = {
+            "kind": "membership",
+            "flow_id": flow,
+            "record_key": contact,
+            "other_key": customer,
+            "ended_at": ended_at,
+        }
         rows["membership", flow, contact, customer] = {**row, **pair, "zendesk_id": None}
     tx.execute(delete(link))
     for one in rows.values():
@@ -102,7 +115,7 @@ def test_matches_are_moved_page_by_page(ledger: Ledger) -> None:
         drawn = [(1, None, "open", None)] * 7
         tickets.write_tickets(tx, 1, list(rows_of(drawn)))
         tickets.write_tickets(tx, 2, list(rows_of(drawn)))
-        put_links(tx, {"homes": {}, "users": {1: (1, "P")}, "pairs": {((1, "P"), "C1")}})
+        put_links(tx, {"homes": {}, "users": {1: (1, "P")}, "pairs": {((1, "P"), "C1"): None}})
         assert list(matching.moved_matches(tx, 1, -1, 3)[1]) == [1, 2, 3]
         assert list(matching.moved_matches(tx, 1, 3, 100)[1]) == [4, 5, 6, 7]
         assert len(tx.execute(select(ticket)).all()) == 14

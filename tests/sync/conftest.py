@@ -51,6 +51,13 @@ def small(sync_sandbox: Sandbox, ledger_path: Path) -> Iterator[World]:
         yield found
 
 
+@pytest.fixture
+def either(sync_sandbox: Sandbox, ledger_url: str, tmp_path: Path) -> Iterator[World]:
+    """The small world with its ledger on SQLite, and once more on PostgreSQL."""
+    with world_of(sync_sandbox, tmp_path / "ledger.db", SMALL, url=ledger_url) as found:
+        yield found
+
+
 @pytest.fixture(scope="session")
 def after_first_run(sync_sandbox: Sandbox, empty_ledger: Path, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """The small world after its first run, made once."""

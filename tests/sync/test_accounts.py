@@ -102,7 +102,7 @@ def test_a_memory_lost_is_found_again(small: World, ledger_path: Path) -> None:
     small.sync()
     small.count_anew()
     with small.ledger.writing() as tx:
-        for table in ("link", "mirror", "wanted", "qad_record", "export_cursor", "change_item"):
+        for table in ("link", "mirror", "wanted", "qad_read", "qad_record", "export_cursor", "change_item"):
             tx.exec_driver_sql(f"DELETE FROM qadzd_{table}")  # noqa: S608
         tx.exec_driver_sql("UPDATE qadzd_flow SET mapping_digest = ''")
     small.clock.sleep(130)
@@ -176,7 +176,7 @@ def test_a_first_email_is_added(synced: World) -> None:
 
 
 def test_a_moved_contact_gets_the_new_membership(synced: World) -> None:
-    """A contact who moves to another customer becomes a member there, once."""
+    """A contact who moves to another customer becomes a member there, once, and then is at home there."""
     user = synced.users()["50006"]
     (old,) = synced.homes(user["id"])
     synced.sandbox.post_control("contacts", {"id": 50006, "customers": ["C0000209"]})
@@ -184,6 +184,7 @@ def test_a_moved_contact_gets_the_new_membership(synced: World) -> None:
     assert plan.counts["membership"] == {"added": 1}
     assert synced.homes(user["id"]) == {old, "C0000209"}
     assert synced.writes() == 1
+    assert synced.sync()[0].counts["membership"] == {"made_default": 1}
     assert synced.sync()[0].changes == 0
 
 

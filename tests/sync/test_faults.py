@@ -126,6 +126,7 @@ def test_a_lost_single_membership_and_email_are_looked_for(synced: World) -> Non
     assert "C0000209" in synced.homes(user["id"])
     emails = [row["value"] for row in synced.there()["identities"] if row["user_id"] == user["id"]]
     assert sorted(emails) == sorted([user["email"], "other@somewhere.example"])
+    synced.sync()  # the default organization follows
     synced.count_anew()
     assert (synced.sync()[0].changes, synced.writes()) == (0, 0)
 
@@ -318,7 +319,7 @@ def test_qad_away_in_the_middle_of_a_read(synced: World) -> None:
     before = synced.organizations()
     synced.fault("GET /clouderp/*", contains="page=2", status=503, times=None)
     with pytest.raises(TryLater, match="QAD") as told:
-        collect(synced.ledger, synced.flow.source_id, synced.qad_client(page_size=5), "run")
+        collect(synced.ledger, synced.flow.source_id, synced.qad_client(page_size=5), "run", full=True)
     assert told.value.wait > 0
     read = synced.rows("qad_read")[-1]
     assert (read["complete"], read["row_count"]) == (False, 5)

@@ -16,7 +16,9 @@ from airflow_provider_qadzd.ledger.stories import stories
 from airflow_provider_qadzd.sync import forget as telling
 from airflow_provider_qadzd.sync.export import Run, export_live
 from airflow_provider_qadzd.sync.receive import match_again
+from tests.sync.test_collisions import in_zendesk
 from tests.sync.test_deliveries import deliver, drained, event
+from tests.sync.test_drift import look
 from tests.sync.world import World
 
 PERSON, NAME, EMAIL = "50001", "Renée Keller", "renee.keller@northwind-pumps-valves.example"
@@ -161,6 +163,29 @@ def test_a_shared_address_stays_with_the_others(synced: World) -> None:
     assert other["last_outcome"] in ("set_aside", "failed_retryable")
     assert "refused_by_zendesk" in other["last_detail"]
     assert synced.rows("wanted", record_key="50003") == []
+
+
+def test_what_looks_found_is_forgotten_too(synced: World) -> None:
+    """A field edited by hand, a merge into the forgotten, a default of theirs: nothing of it is left or comes back."""
+    word, users, customer = "Qwertz Unheard Of", synced.users(), "C0000204"
+    in_zendesk(synced, "PUT", f"/users/{users[PERSON]['id']}", {"user": {"name": word}})
+    in_zendesk(synced, "PUT", f"/users/{users['50006']['id']}/merge", {"user": {"id": users[PERSON]["id"]}})
+    home = {"user_id": users["50005"]["id"], "organization_id": synced.organizations()[customer]["id"], "default": True}
+    in_zendesk(synced, "POST", "/organization_memberships", {"organization_membership": home})
+    assert look(synced).standing == {"edited": 1, "merged": 1, "moved": 1}
+    assert in_the_files(synced, word) == [word]
+    for key, concerned in ((PERSON, "50006"), (customer, "50005")):
+        ids = the(synced, key).ids_in(synced.account.account_id)
+        forget(synced, key)
+        look(synced)
+        assert synced.rows("drift", record_key=key) == []
+        (row,) = synced.rows("drift", record_key=concerned)
+        assert row["other_id"] is None
+        told = [row for row in synced.rows("audit_entry", record_key=concerned) if row["event"].startswith("drift")]
+        assert told
+        assert not any(row["detail"].get("other_id") in ids for row in told)
+    assert synced.ledger.compact()
+    assert in_the_files(synced, word) == []
 
 
 def in_state(world: World, change_id: int, state: str) -> None:

@@ -72,7 +72,7 @@ def test_lists_are_spelt_as_zendesk_spells_them() -> None:
 def test_what_was_not_read_is_left_out() -> None:
     """A column that the stored record does not have, and a value nobody understands, leave their field alone."""
     for made_from in ("details: '{customerV2.street2}'", "tags: [qad, '{customerV2.street2}']", "notes: '{city|date}'"):
-        assert not {"details", "tags", "notes"} & set(body(f"organization:\n  {made_from}\n"))
+        assert made_from.split(":")[0] not in body(f"organization:\n  {made_from}\n")
 
 
 def test_address_types() -> None:

@@ -176,7 +176,8 @@ def test_tags_are_merged_in_jobs_too(mapped: World) -> None:
         mapped.count_anew()
         mapped.sync()
         assert mapped.calls()["PUT /api/v2/organizations/update_many"] == 1
-        assert {tuple(tag for tag in mapped.organizations()[code]["tags"] if "by-" not in tag) for code in codes} == {
+        tags = [set(mapped.organizations()[code]["tags"]) for code in codes]
+        assert {tuple(sorted(found & {"qad", "reseller", "dealer"})) for found in tags} == {
             tuple(sorted(("qad", kind.lower())))
         }
     assert all({"by-hand-reseller", "by-hand-dealer"} < set(mapped.organizations()[code]["tags"]) for code in codes)

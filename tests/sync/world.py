@@ -85,20 +85,20 @@ class World:
         self.sessions.append(made)
         return made
 
-    def zendesk_client(self, secret: str = "sandbox") -> ZendeskClient:
-        """A client signed by client credentials, as the connection `zendesk_default` would be."""
-        where = "connection zendesk_default"
-        oauth = OAuthClient(self.sandbox.url, "sandbox", secret, where=where)
+    def zendesk_client(self, secret: str = "sandbox", url: str = "") -> ZendeskClient:
+        """A client signed by client credentials, as the connection `zendesk_default` would be; `url`: not as usual."""
+        where, url = "connection zendesk_default", url or self.sandbox.url
+        oauth = OAuthClient(url, "sandbox", secret, where=where)
         tokens = TokenSource(f"token:{secret}", oauth, self.secrets, self.session(), self.clock)
         session = self.session()
-        session.auth = ZendeskAuth(self.sandbox.url, tokens)
+        session.auth = ZendeskAuth(url, tokens)
         pace = Pace(LedgerBudget(self.ledger, self.account.account_id), self.clock)
-        return ZendeskClient(self.sandbox.url, session, pace, self.clock)
+        return ZendeskClient(url, session, pace, self.clock)
 
-    def qad_client(self, password: str = "sandbox", page_size: int = 1000) -> QadClient:
+    def qad_client(self, password: str = "sandbox", page_size: int = 1000, **more: Any) -> QadClient:
         """A client of the sandbox's QAD, as the connection `qad_default` would be."""
         tokens = Secrets(self.ledger, self.vault, f"source:{self.flow.source_id}:{password}")
-        settings = QadSettings(client_id="sandbox", page_size=page_size)
+        settings = QadSettings(client_id="sandbox", page_size=page_size, **more)
         return connect(
             self.qad_url, "svc_zendesk", password, settings, tokens=tokens, session=self.session(), clock=self.clock,
             where="connection qad_default",
@@ -113,8 +113,10 @@ class World:
 
     # -- the journey out -----------------------------------------------------------------------------------------------
 
-    def collect(self) -> list[Collected]:
-        return collect(self.ledger, self.flow.source_id, self.qad, "run", self.rules.mapping)
+    def collect(self, brake: Brake = Brake(), full: bool = False) -> list[Collected]:  # noqa: B008 - frozen
+        return collect(
+            self.ledger, self.flow.source_id, self.qad, "run", self.rules.mapping, full=full, brake=brake
+        )  # fmt: skip
 
     def mirror(self) -> dict[str, int]:
         return refresh_mirror(self.ledger, self.flow.account_id, self.zendesk, mapping=self.rules.mapping)
@@ -131,7 +133,7 @@ class World:
             owner,
             plan.plan_id,
             bulk=bulk,
-            mapping=self.rules.mapping,
+            rules=self.rules,
             hands=hands,
         )
 
@@ -154,10 +156,10 @@ class World:
                 self.clock.sleep(error.wait)
         raise AssertionError("apply is put off for ever")
 
-    def sync(self, owner: str = "run") -> tuple[Plan, Row]:
-        """One whole run outwards, with the exports' withheld minute over."""
+    def sync(self, owner: str = "run", full: bool = False) -> tuple[Plan, Row]:
+        """One whole run outwards, with the exports' withheld minute over; with `full` it reads all of QAD."""
         self.clock.sleep(130)
-        self.collect()
+        self.collect(full=full)
         self.mirror()
         plan = self.plan()
         return plan, self.apply(plan, owner)
@@ -254,11 +256,11 @@ class Snapshot:
 @contextmanager
 def world_of(
     sandbox: Sandbox, path: Path, size: Sequence[int] = (40, 120, 200), *, fields: bool = True,
-    after: Snapshot | None = None,
+    after: Snapshot | None = None, url: str = "",
 ) -> Iterator[World]:  # fmt: skip
     """The sandbox as at the start, of that many customers, contacts and tickets, and a ledger at `path`.
 
-    With `after`, as it was at that moment, of which `path` is a copy of the ledger.
+    With `after`, as it was at that moment, of which `path` is a copy of the ledger. With `url`, the ledger is there.
     """
     sandbox.state.size = Size(*size)
     sandbox.post_control("reset")
@@ -268,8 +270,9 @@ def world_of(
     clock = SandboxClock(sandbox)
     # While somebody has the file open, SQLite need not fold its log in whenever a connection is closed.
     anchor = sqlite3.connect(path, check_same_thread=False)
-    anchor.execute("SELECT count(*) FROM qadzd_link").fetchall()
-    world = World(sandbox, Ledger(f"sqlite:///{path}", clock), clock)
+    if not url:
+        anchor.execute("SELECT count(*) FROM qadzd_link").fetchall()
+    world = World(sandbox, Ledger(url or f"sqlite:///{path}", clock), clock)
     if fields and after is None:
         world.make_fields()
     world.count_anew()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..clock import parse_instant
-from ..web import Call, Reply, refuse
+from ..web import Call, Reply, refuse, reply_json
 from . import jobs, oddities, people
 from .errors import bad_request, not_found, too_many_values
 from .models import User
@@ -19,6 +19,14 @@ from .store import fold
 
 if TYPE_CHECKING:
     from ..state import State
+
+
+ERASED_NAME = "Permanently Deleted User"
+DELETED_SHOWN = (
+    "id", "name", "email", "created_at", "updated_at", "time_zone", "phone", "shared_phone_number", "photo",
+    "locale_id", "locale", "organization_id", "role", "active",
+)  # fmt: skip
+"""What is shown of a deleted user."""
 
 
 def _answer(state: State, row: User, status: int = 200) -> Reply:
@@ -129,6 +137,32 @@ def _delete(state: State, call: Call) -> Reply:
     return _answer(state, row)
 
 
+def _deleted(state: State, call: Call) -> User:
+    row = _row(state, call)
+    if row.active or row.name == ERASED_NAME:
+        raise not_found()
+    return row
+
+
+def _show_deleted(state: State, call: Call) -> Reply:
+    return _told_of_deleted(state, _deleted(state, call))
+
+
+def _told_of_deleted(state: State, row: User) -> Reply:
+    shown = {name: getattr(row, name) for name in DELETED_SHOWN}
+    url = state.zendesk.url("deleted_users", row.id)
+    return reply_json({"deleted_user": {**shown, "url": url}})
+
+
+def _erase(state: State, call: Call) -> Reply:
+    """Delete a deleted user for good: of all their details only a name remains, which says so."""
+    row = _deleted(state, call)
+    row.name, row.email, row.phone, row.external_id = ERASED_NAME, None, None, None
+    row.tags, row.user_fields = [], dict.fromkeys(row.user_fields)
+    state.zendesk.users.changed(row, state.now)
+    return _told_of_deleted(state, row)
+
+
 def _import_rows(state: State, call: Call) -> list[Any]:
     if not state.settings.bulk_import:
         text = "Bulk user import is disabled for this account. Contact Zendesk Support to have it enabled."
@@ -205,4 +239,6 @@ ROUTES = [
     ("GET", "/api/v2/users/{id:int}", _show),
     ("PUT", "/api/v2/users/{id:int}", _update),
     ("DELETE", "/api/v2/users/{id:int}", _delete),
+    ("GET", "/api/v2/deleted_users/{id:int}", _show_deleted),
+    ("DELETE", "/api/v2/deleted_users/{id:int}", _erase),
 ]

@@ -143,6 +143,42 @@ def upgrade() -> None:
         comment="Rotating tokens and signing secrets, sealed by a vault key; with the lease of whoever refreshes.",
     )
     op.create_table(
+        "qadzd_drift",
+        sa.Column("flow_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column(
+            "kind",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column(
+            "record_key",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column(
+            "other_key",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column(
+            "what",
+            sa.String().with_variant(sa.String(collation="C"), "postgresql"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("zendesk_id", sa.BigInteger(), nullable=False),
+        sa.Column("other_id", sa.BigInteger(), nullable=True),
+        sa.Column("detail", sa.JSON(), nullable=False),
+        sa.Column("first_seen_at", sa.String(), nullable=False),
+        sa.Column("last_seen_at", sa.String(), nullable=False),
+        sa.Column("look", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("flow_id", "kind", "record_key", "other_key", "what", name=op.f("pk_qadzd_drift")),
+        comment="Each difference of Zendesk from what we wrote, while it stands; `look` saw it last.",
+    )
+    op.create_table(
         "qadzd_export_cursor",
         sa.Column(
             "account_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
@@ -274,11 +310,20 @@ def upgrade() -> None:
         sa.Column("current_digest", sa.String(), server_default="", nullable=False),
         sa.Column("ours", sa.Boolean(), nullable=False),
         sa.Column("linked_at", sa.String(), nullable=False),
+        sa.Column("ended_at", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("flow_id", "kind", "record_key", "other_key", name=op.f("pk_qadzd_link")),
         comment="QAD key to Zendesk id. `fingerprint`, `current_digest`: wanted and there, when they last agreed.",
     )
     op.create_index(
         op.f("qadzd_link_account_id_kind_zendesk_id"), "qadzd_link", ["account_id", "kind", "zendesk_id"], unique=True
+    )
+    op.create_index(
+        "qadzd_link_ended",
+        "qadzd_link",
+        ["flow_id", "kind", "record_key"],
+        unique=False,
+        sqlite_where=sa.text("ended_at IS NOT NULL"),
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
     )
     op.create_table(
         "qadzd_mirror",
@@ -383,8 +428,17 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("last_read", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("left_read", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.PrimaryKeyConstraint("source_id", "contact_key", "customer_key", name=op.f("pk_qadzd_qad_contact_of")),
-        comment="Which contact belongs to which customer, and the last read that said so.",
+        comment="Which contact belongs to which customer: the last read that said so, the first that did not.",
+    )
+    op.create_index(
+        "qadzd_qad_contact_of_left",
+        "qadzd_qad_contact_of",
+        ["source_id", "contact_key"],
+        unique=False,
+        sqlite_where=sa.text("left_read IS NOT NULL"),
+        postgresql_where=sa.text("left_read IS NOT NULL"),
     )
     op.create_table(
         "qadzd_qad_read",
@@ -398,6 +452,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.String(), nullable=False),
         sa.Column("ended_at", sa.String(), nullable=True),
         sa.Column("run", sa.String(), server_default="", nullable=False),
+        sa.Column("newest", sa.String(), server_default="", nullable=False),
+        sa.Column("columns_digest", sa.String(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("read_id", name=op.f("pk_qadzd_qad_read")),
         comment="One read of one kind of QAD record. `complete` is null while it runs; `reason`: why it is not.",
     )
@@ -430,6 +486,7 @@ def upgrade() -> None:
         sa.Column("contradicted", sa.Boolean(), nullable=False),
         sa.Column("first_seen_at", sa.String(), nullable=False),
         sa.Column("last_read", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("absent_at", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("source_id", "kind", "record_key", name=op.f("pk_qadzd_qad_record")),
         comment="The last payload of each QAD customer and contact. `contradicted`: one read gave two different.",
     )
@@ -641,6 +698,7 @@ def upgrade() -> None:
         sa.Column("email_rank", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("owners", sa.JSON(), nullable=False),
         sa.Column("aside", sa.String(), server_default="", nullable=False),
+        sa.Column("ended", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("last_outcome", sa.String(), server_default="", nullable=False),
         sa.Column("last_detail", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("flow_id", "kind", "record_key", name=op.f("pk_qadzd_wanted")),
