@@ -13,8 +13,8 @@ help: ## show this list
 env: ## make or mend .venv from the pins
 	@./bootstrap.sh
 
-demo: env ## both systems simulated, a real Airflow; ONCE=1 verifies, stops and exits
-	$(PYTHON) -m airflow_provider_qadzd.sandbox.demo $(if $(ONCE),--once)
+demo: env ## both systems simulated, a real Airflow; ONCE=1 verifies, stops and exits; QAD=qxtend reads QAD over SOAP
+	$(PYTHON) -m airflow_provider_qadzd.sandbox.demo $(if $(ONCE),--once) $(if $(QAD),--qad $(QAD))
 
 test: env ## every test, end to end included
 	$(PYTHON) -m pytest

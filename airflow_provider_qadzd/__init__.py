@@ -7,11 +7,13 @@
 
 Words (import only the standard library):
     errors      what went wrong, named by what to do next
+    findings    what somebody found who looked before anything was done, as checks that end in a verdict
     records     the values both journeys pass along, and the Protocols of budget, token store and clock
     settings    how a setting is read into a frozen dataclass
 
 Dialects (the systems; no ledger, no Airflow):
-    qad/        browse (what QAD says), auth, client
+    qad/        reader (what the rest knows of QAD), http, scope, columns; REST: browse (what QAD says), auth, client,
+                preflight (proposals); SOAP: qxtend (what is asked), qxtend_answer, qxtend_client, the same
     zendesk/    connection, wire (what Zendesk says), exported, oauth, tokens, pace, webhook (verify), client and its
                 resources, probe
 

@@ -19,6 +19,7 @@ _HOST = Arg(("--host",), help="Address to listen on", default="127.0.0.1")
 _PORT = Arg(("--port",), help="Port to listen on", type=int, default=8081)
 _TO = Arg(("--to",), help="Folder to copy the DAG files to", required=True)
 _CONN = Arg(("conn_id",), help="Zendesk connection id")
+_QAD_CONN = Arg(("conn_id",), help="QAD connection id", nargs="?", default="qad_default")
 _DISCONNECT = Arg(("--disconnect",), help="Revoke the token in Zendesk and forget it instead", action="store_true")
 _FLOW = Arg(("--flow",), help="Only this flow of [qadzd] flows; every flow if not given")
 _KEY = Arg(("key",), help="QAD customer or contact key, ticket id or delivery id")
@@ -64,6 +65,7 @@ def get_commands() -> list[GroupCommand]:
         _command("connect", "Authorize a Zendesk connection in any browser", connect, _CONN, _DISCONNECT),
         _command("dags", "Copy this package's DAG files", dags, _TO),
         _command("doctor", "Look at everything that a flow rests on", doctor, _FLOW, _JSON, _SILENT),
+        _command("preflight", "Find out whether a QAD connection fits its instance", preflight, _QAD_CONN, _JSON),
         _command("columns", "List the QAD fields and columns that a mapping file may name", columns, _FLOW),
         _command("drift", "Show what was done by hand in Zendesk", cli_drift.drift, _FLOW, _NOW, _JSON),
         _command("rekey", "Take over a flow whose connections or key templates changed", cli_drift.rekey, _FLOW, _YES),
@@ -146,7 +148,7 @@ def doctor(given: argparse.Namespace) -> None:
     """Every check of the flows, with what to do; exit 1 if one of them failed."""
     from airflow_provider_qadzd import config
     from airflow_provider_qadzd.doctor import examine_flow
-    from airflow_provider_qadzd.sync.doctor import as_json, as_table, failed
+    from airflow_provider_qadzd.findings import as_json, as_table, failed
 
     logging.disable(logging.WARNING)  # Airflow logs to stdout, which is for the findings, maybe as JSON
     flows = [config.flow_settings(given.flow)] if given.flow else config.flows()
@@ -159,15 +161,27 @@ def doctor(given: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def preflight(given: argparse.Namespace) -> None:
+    """What the instance has and lacks, and the connection's extra with what to set; exit 1 if something must be set."""
+    from airflow_provider_qadzd.findings import as_screen
+    from airflow_provider_qadzd.hooks.qad import qad_hook
+
+    logging.disable(logging.WARNING)
+    report = qad_hook(given.conn_id).preflight()
+    print(as_screen(given.conn_id, report, as_json=given.json))
+    if not report.good:
+        sys.exit(1)
+
+
 def columns(given: argparse.Namespace) -> None:
     """Our own names for customers and contacts, then every column of their browses."""
     from airflow_provider_qadzd import config
-    from airflow_provider_qadzd.hooks.qad import QadHook
+    from airflow_provider_qadzd.hooks.qad import qad_hook
     from airflow_provider_qadzd.sync.mapping import QAD_FIELDS
 
     logging.disable(logging.WARNING)
     for flow in [config.flow_settings(given.flow)] if given.flow else config.flows():
-        found = QadHook(flow.qad).client.columns()
+        found = qad_hook(flow.qad).client.columns()
         for (kind, names), (browse_id, listed) in zip(QAD_FIELDS.items(), found.items(), strict=True):
             print(f"{kind} ({flow.qad})\n  fields: {', '.join(names)}\n  columns of {browse_id}:")
             print("\n".join(f"    {name}" for name in listed))

@@ -72,7 +72,7 @@ def rekey(given: argparse.Namespace) -> None:
         settings, account = flow.settings, flow.zendesk.account
         now = KnownFlow(
             Flow(0, name, flow.qad.source_id, account.account_id), flow.qad.qad_url,
-            ",".join(sorted(flow.qad.settings.workspaces)), account.base_url, settings.organization, settings.user,
+            ",".join(sorted(flow.qad.source_parts)), account.base_url, settings.organization, settings.user,
         )  # fmt: skip
         found = rekeying_of(flow.ledger, now, flow.zendesk.client, flow.rules)
         if found is None:

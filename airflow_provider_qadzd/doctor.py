@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import requests
 from airflow.sdk.configuration import conf
@@ -10,7 +11,8 @@ from airflow.sdk.configuration import conf
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.config import FlowSettings
 from airflow_provider_qadzd.errors import FixFirst
-from airflow_provider_qadzd.hooks.qad import QadHook
+from airflow_provider_qadzd.findings import Check, Finding, examine
+from airflow_provider_qadzd.hooks.qad import EditionHook, qad_hook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook, base_url_in
 from airflow_provider_qadzd.ledger import Ledger, health, identity
 from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets, sealed_rows
@@ -18,11 +20,8 @@ from airflow_provider_qadzd.sync.doctor import (
     KEYS,
     LEDGER,
     MAPPING,
-    Check,
-    Finding,
     Patient,
     connection_checks,
-    examine,
     pace_checks,
 )
 from airflow_provider_qadzd.sync.doctor_setup import SEALED, sealed_secrets, setup_checks
@@ -34,20 +33,26 @@ SILENT_HOURS = 6.0
 
 def examine_flow(settings: FlowSettings, silent_hours: float = SILENT_HOURS) -> list[Finding]:
     """Everything that a flow rests on. Nothing is written in Zendesk or QAD, and no other flow is touched."""
-    zendesk, qad = ZendeskHook(settings.zendesk), QadHook(settings.qad)
+    zendesk = ZendeskHook(settings.zendesk)
+
+    @cache
+    def qad() -> EditionHook:
+        """Found when a check asks for it, so that a connection which is not there is one finding."""
+        return qad_hook(settings.qad)
+
     patient = patient_of(zendesk, config.option("receiver_url"), config.number("freshness_seconds"), silent_hours)
     return examine(
         [
             Check(KEYS, keys),
             Check(LEDGER, lambda: ledger(lambda: zendesk.ledger)),
-            Check(FLOW, lambda: flow(settings, zendesk, qad), (LEDGER,)),
+            Check(FLOW, lambda: flow(settings, zendesk, qad()), (LEDGER,)),
             Check(MAPPING, mapping_file),
             Check(SEALED, lambda: sealed(zendesk), (KEYS, LEDGER)),
             *connection_checks(patient, needs=(KEYS, LEDGER)),
             *pace_checks(patient),
             *setup_checks(patient),
-            Check(QAD, lambda: qad_connection(qad), (KEYS, LEDGER)),
-            Check(COLUMNS, lambda: mapped_columns(qad), (MAPPING, QAD)),
+            Check(QAD, lambda: qad_connection(qad()), (KEYS, LEDGER)),
+            Check(COLUMNS, lambda: mapped_columns(qad()), (MAPPING, QAD)),
         ]
     )
 
@@ -103,14 +108,14 @@ def ledger(opened: Callable[[], Ledger]) -> Finding:
     return Finding(LEDGER, "ok", f"{where} is at revision {found.revision()}, as this version needs.")
 
 
-def flow(settings: FlowSettings, zendesk: ZendeskHook, qad: QadHook) -> Finding:
+def flow(settings: FlowSettings, zendesk: ZendeskHook, qad: EditionHook) -> Finding:
     """Whether the connections still mean the systems, and the templates the keys, that the flow's links belong to."""
     known = health.known_flow(zendesk.ledger, settings.name)
     if known is None:
         return Finding(FLOW, "ok", f"Flow {settings.name!r} has not run yet.")
     now = {
         "QAD": (known.qad_url, qad.qad_url),
-        "QAD workspaces": (known.workspaces, ",".join(sorted(qad.settings.workspaces))),
+        "QAD workspaces": (known.workspaces, ",".join(sorted(qad.source_parts))),
         "Zendesk": (known.zendesk_url, base_url_in(config.connection(settings.zendesk))),
         "organization template": (known.organization_template, settings.organization),
         "user template": (known.user_template, settings.user),
@@ -126,7 +131,7 @@ def flow(settings: FlowSettings, zendesk: ZendeskHook, qad: QadHook) -> Finding:
     return Finding(FLOW, "ok", f"Flow {settings.name!r} joins {known.qad_url} to {known.zendesk_url}, as before.")
 
 
-def qad_connection(hook: QadHook) -> Finding:
+def qad_connection(hook: EditionHook) -> Finding:
     """The QAD connection's own test."""
     good, told = hook.test_connection()
     return Finding(QAD, "ok" if good else "fail", told)
@@ -140,7 +145,7 @@ def mapping_file() -> Finding:
     return Finding(MAPPING, "ok", f"{told} {counts}.")
 
 
-def mapped_columns(hook: QadHook) -> Finding:
+def mapped_columns(hook: EditionHook) -> Finding:
     """Whether QAD's browses have every column that the mapping names."""
     mapping = config.mapping()
     customers, contacts = mapping.columns("organization"), mapping.columns("user")

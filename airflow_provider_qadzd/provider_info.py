@@ -16,13 +16,14 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": PACKAGE,
         "name": "QAD to Zendesk",
         "description": "Keeps QAD accounts aligned into Zendesk, and ties Zendesk tickets to QAD customers.",
-        "connection-types": [_qad(), _zendesk()],
+        "connection-types": [_qad(), _qxtend(), _zendesk()],
         "hooks": _modules("QAD", "hooks.qad") + _modules("Zendesk Support", "hooks.zendesk"),
         "operators": _modules(
             "QAD to Zendesk", "operators.accounts", "operators.tickets", "operators.onboard", "operators.audit"
         ),
         "sensors": _modules("Zendesk Support", "sensors.zendesk"),
         "triggers": _modules("Zendesk Support", "triggers.zendesk", "triggers.zendesk_jobs"),
+        "extra-links": [f"airflow_provider_qadzd.operators.links.{name}Link" for name in ("Zendesk", "Qad", "Plan")],
         "config": {"qadzd": {"description": "QAD to Zendesk sync.", "options": _options()}},
         "cli": ["airflow_provider_qadzd.cli.get_commands"],
     }
@@ -45,13 +46,46 @@ def _qad() -> dict[str, Any]:
         },
         "conn-fields": {
             "client_id": _text("Client ID", "From QAD's page Client IDs."),
-            "auth": _text("Authentication", "How to sign in.", enum=["oauth_password", "basic", "bearer"]),
+            "auth": _text("Authentication", "How to sign in.", enum=["oauth_password", "basic", "bearer", "cookie"]),
             "workspaces": _text("Workspaces", "Comma-separated <domain>_<entity>; empty for the user's default."),
             "customers_browse": _text("Customers browse", "Browse id; empty for customerV2s."),
             "contacts_browse": _text("Contacts browse", "Browse id; empty for cm803."),
             "customer_url": _text("Customer page", "Address of a customer's page; {base_url} and {code} are filled."),
+            "orders_url": _text("Orders page", "The same for a customer's orders."),
+            "billing_url": _text("Billing page", "The same for a customer's invoices."),
         },
     }
+
+
+def _qxtend() -> dict[str, Any]:
+    return {
+        "connection-type": "qad_qxtend",
+        "hook-class-name": "airflow_provider_qadzd.hooks.qad.QxtendHook",
+        "hook-name": "QAD Enterprise Edition (QXtend)",
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "port"],
+            "relabeling": {"host": "Service address", "login": "QAD user", "password": "QAD password"},
+            "placeholders": {"host": "https://qad.example.com:8443/qxi/services/QdocWebService"},
+        },
+        "conn-fields": {
+            "profile": _text(
+                "Profile", "What to start from.", enum=["query_qdoc", "openedge", "query_service"],
+            ),
+            "receiver": _text("Receiver", "As QXtend knows it, in its case; empty for an OpenEdge service."),
+            "domains": _text("Domains", "Comma-separated; empty for the receiver's own."),
+            "auth": _text(
+                "Authentication", "Where to sign in.", enum=["basic", "session", "both", "session_id", "none"]
+            ),
+            "operation": _text("Operation", "The site's query; empty for the profile's."),
+            "row_element": _text("Row element", "A customer in the answer; empty for the profile's."),
+            "contact_element": _text("Contact element", "A contact in the answer; empty for the profile's."),
+            "paging": _text("Paging", "How further pages are asked for.", enum=["none", "last_key", "page"]),
+            "warnings": _text("Warnings", "What a warning means.", enum=["incomplete", "accept", "refuse"]),
+            "customer_url": _text("Customer page", "Address of a customer's page; {base_url} and {code} are filled."),
+            "orders_url": _text("Orders page", "The same for a customer's orders."),
+            "billing_url": _text("Billing page", "The same for a customer's invoices."),
+        },
+    }  # fmt: skip
 
 
 def _zendesk() -> dict[str, Any]:

@@ -52,11 +52,17 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def scoped(scope: str, code: str) -> str:
+    """A customer's code within its scope; without one, the code as it is."""
+    return f"{scope.replace(':', '%3a')}:{code}" if scope else code
+
+
 @dataclass(frozen=True, slots=True)
 class Customer:
     """One QAD customer. `code` is trimmed and otherwise as QAD spells it; `modified` is QAD's date (site-local).
 
-    `columns` are further columns of its browse, as the mapping names them, and no others.
+    `scope` is within what the code is unique, folded; empty where codes are unique in the whole instance. `columns` are
+    further columns of its browse, as the mapping names them, and no others.
     """
 
     code: str
@@ -72,14 +78,21 @@ class Customer:
     email: str = ""
     phone: str = ""
     modified: str = ""
+    scope: str = ""
     columns: Mapping[str, str | int | float | bool | None] = field(default_factory=dict, hash=False)
+
+    @property
+    def key(self) -> str:
+        """What the customer is kept under: its code, within its scope if it has one."""
+        return scoped(self.scope, self.code)
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
     """One person at one QAD customer: a contact of two customers is two of these with the same `key`.
 
-    `contact_id` is empty where the source does not give it. `columns` are as for customers.
+    `customer` is the customer's code. `contact_id` is empty where the source does not give it. `scope` and `columns`
+    are as for customers.
     """
 
     customer: str
@@ -94,14 +107,20 @@ class Contact:
     shared_set: str = ""
     domain: str = ""
     modified: str = ""
+    scope: str = ""
     columns: Mapping[str, str | int | float | bool | None] = field(default_factory=dict, hash=False)
+
+    @property
+    def customer_key(self) -> str:
+        """What the customer is kept under."""
+        return scoped(self.scope, self.customer)
 
     @property
     def key(self) -> str:
         """`Contact_ID`, else a stable digest of who this is; a renamed person without an id is another person."""
         if self.contact_id:
             return self.contact_id
-        return "d" + digest(self.business_relation or self.customer, self.address_type, fold(self.name))[:20]
+        return "d" + digest(self.business_relation or self.customer_key, self.address_type, fold(self.name))[:20]
 
 
 @dataclass(frozen=True, slots=True)

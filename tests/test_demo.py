@@ -89,7 +89,10 @@ def state() -> dict[str, Any]:
 def stats() -> dict[str, Any]:
     """Event a came twice, b was forged."""
     answers = [("a", 202), ("a", 202), ("b", 401)]
-    return {"verification_mails": 0, "deliveries": [{"event_id": key, "statuses": [code]} for key, code in answers]}
+    return {
+        "verification_mails": 0, "deliveries": [{"event_id": key, "statuses": [code]} for key, code in answers],
+        "calls": {"GET /clouderp/api/qracore/browses": 4},
+    }  # fmt: skip
 
 
 def kept() -> Kept:
@@ -223,6 +226,12 @@ def test_a_sandbox_that_holds_something_else_is_found(change: Callable[[dict[str
 
 
 STATS_ARE_WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
+    "QAD was read in another way": (
+        {"calls": {"POST /qxi/services/QdocWebService": 4}}, "calls to QAD over rest alone", "4 calls over qxtend",
+    ),
+    "QAD was read in both ways": (
+        {"calls": {"POST /qxi/x": 1, "GET /clouderp/x": 1}}, "calls to QAD over rest alone", "1 calls over qxtend",
+    ),
     "a mail was sent": ({"verification_mails": 2}, "verification mails sent", "sent 2"),
     "a forged event was accepted": (
         {"deliveries": [{"event_id": key, "statuses": [202]} for key in "aab"]},
@@ -259,7 +268,8 @@ def test_a_later_run_that_writes_is_found(counted: str) -> None:
 def test_nothing_to_compare_is_a_difference() -> None:
     """Two empty sides do not agree."""
     empty: dict[str, Any] = {name: [] for name in state()}
-    lines = compare({**empty, "qad": {"customers": [], "contacts": []}}, {**stats(), "deliveries": []}, Kept(), asked())
+    counted = {**stats(), "deliveries": [], "calls": {}}
+    lines = compare({**empty, "qad": {"customers": [], "contacts": []}}, counted, Kept(), asked())
     agreeing = {line.what.strip() for line in lines if not line.differences}
     assert agreeing == {"customers set aside", "verification mails sent", "Zendesk writes after the first run"}
 

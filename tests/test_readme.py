@@ -15,6 +15,7 @@ from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.schema import metadata
 from airflow_provider_qadzd.provider_info import get_provider_info
 from airflow_provider_qadzd.qad.client import QadSettings
+from airflow_provider_qadzd.qad.qxtend_settings import PROFILES, QxtendSettings
 from airflow_provider_qadzd.sync.export import LEFT_TO_LIVE
 from airflow_provider_qadzd.sync.policies import ALLOWED
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
@@ -49,16 +50,25 @@ def test_options_are_those_of_the_provider() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "which"), [(QadSettings, "qad_default"), (ZendeskSettings, "zendesk_default")], ids=["qad", "zendesk"]
+    ("settings", "which"),
+    [(QadSettings, "qad_default"), (QxtendSettings, "qad_qxtend"), (ZendeskSettings, "zendesk_default")],
+    ids=["qad", "qxtend", "zendesk"],
 )
 def test_extras_are_those_of_the_connection(settings: type, which: str) -> None:
     """Each extra that the README explains is one that the connection takes."""
     part = README.split(f"**`{which}`**", 1)[1].split("\n**`", 1)[0]
     rows = [line for line in part.splitlines() if line.startswith("| `")]
-    known = {field.name for field in fields(settings)}
+    known = {field.name for field in fields(settings)} | set(PROFILES)
     assert rows
     for row in rows:
         assert set(names(row.split("|")[1])) <= known
+
+
+def test_qxtend_is_explained_whole() -> None:
+    """A site that has to describe its own QXtend finds every setting and every profile."""
+    part = README.split("**`qad_qxtend`**", 1)[1].split("\n**`", 1)[0]
+    explained = {name for line in part.splitlines() if line.startswith("| `") for name in names(line.split("|")[1])}
+    assert explained == {field.name for field in fields(QxtendSettings)} | set(PROFILES)
 
 
 def test_dags_are_those_in_the_folder() -> None:

@@ -6,15 +6,16 @@ Every function is one short transaction, or works in the one it is given. Where 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, case, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, case, insert, or_, select, update
 
 from airflow_provider_qadzd.ledger import schema
 from airflow_provider_qadzd.ledger.absence import note_left
+from airflow_provider_qadzd.ledger.bulk import among
 from airflow_provider_qadzd.ledger.differences import (
     candidates,
     linked_count,
@@ -24,9 +25,9 @@ from airflow_provider_qadzd.ledger.differences import (
 )
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, link, mirror, qad_contact_of, qad_read, qad_record, wanted
-from airflow_provider_qadzd.ledger.store import Ledger, among, chunks, upsert
+from airflow_provider_qadzd.ledger.store import Ledger, chunks, json_bytes, upsert
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
-from airflow_provider_qadzd.records import Kind, Wanted, digest, fold
+from airflow_provider_qadzd.records import Kind, Wanted, fold
 
 __all__ = [
     "begin_read",
@@ -92,7 +93,7 @@ def save_page(
     rows_of: dict[str, list[Mapping[str, Any]]] = {}
     for key, payload in payloads:
         rows_of.setdefault(key, []).append(payload)
-    digests = {key: {digest(row, False) for row in rows} for key, rows in rows_of.items()}
+    digests = {key: {_digest(row, False) for row in rows} for key, rows in rows_of.items()}
     newest = max((modified_day(payload) for _, payload in payloads), default="")
     with ledger.writing() as tx:
         marks = marks_in(tx)
@@ -122,8 +123,7 @@ def save_page(
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     """What is stored of a record, short of its payload."""
 
     digest: str = ""
@@ -147,13 +147,13 @@ def _known_records(tx: Connection, source_id: int, kind: str, keys: Sequence[str
         asked = select(r.record_key, r.digest, r.contradicted, r.last_read).where(
             r.source_id == source_id, r.kind == kind, among(tx, r.record_key, some)
         )
-        for row in tx.execute(asked.order_by(r.record_key).with_for_update()):
-            known[row.record_key] = _Known(row.digest, row.contradicted, row.last_read)
+        for key, *told in tx.execute(asked.order_by(r.record_key).with_for_update()):
+            known[key] = _Known(*told)
     return known
 
 
 def _note_seen(
-    tx: Connection, table: Table, source_id: int, read_id: int, key: ColumnElement[Any], keys: Iterable[str],
+    tx: Connection, table: Table, source_id: int, read_id: int, key: Column[Any], keys: Iterable[str],
     *of_kind: ColumnElement[bool],
 ) -> None:  # fmt: skip
     for some in chunks(sorted(keys), PAGE):
@@ -213,6 +213,11 @@ def _forgotten(marks: Marks, source_id: int, kind: str, key: str, payload: Mappi
     return marks.has_key(source_id, kind, key) or marks.has_email(kind, str(payload.get("email") or ""))
 
 
+def _digest(payload: Mapping[str, Any], contradicted: bool) -> str:
+    """Equal for records of which QAD said the same."""
+    return hashlib.sha256(json_bytes([payload, contradicted])).hexdigest()
+
+
 def modified_day(payload: Mapping[str, Any]) -> str:
     """The day of the record's last change as QAD tells it (`YYYY-MM-DD`), empty where it is no such date."""
     day = str(payload.get("modified") or "")[:10]
@@ -230,7 +235,7 @@ def _merged(
         if "primary" in kept:
             kept["primary"] = kept["primary"] or payload.get("primary")
     return {
-        "record_key": key, "key_folded": fold(key), "payload": kept, "digest": digest(kept, contradicted),
+        "record_key": key, "key_folded": fold(key), "payload": kept, "digest": _digest(kept, contradicted),
         "contradicted": contradicted, "last_read": read_id, "absent_at": None,
     }  # fmt: skip
 
@@ -340,6 +345,14 @@ def mirrored_ids(ledger: Ledger, account_id: int, kind: Kind, after: int, limit:
     )  # fmt: skip
     with ledger.reading() as tx:
         return list(tx.execute(asked.order_by(m.zendesk_id).limit(limit)).scalars())
+
+
+def wanted_body(ledger: Ledger, flow: Flow, kind: Kind, key: str) -> Mapping[str, Any]:
+    """A record as it should be, empty if nothing is wanted of that key."""
+    w = wanted.c
+    asked = select(w.body).where(w.flow_id == flow.flow_id, w.kind == kind, w.record_key == key)
+    with ledger.reading() as tx:
+        return tx.execute(asked).scalar_one_or_none() or {}
 
 
 def external_ids(ledger: Ledger, flow: Flow, kind: Kind, keys: Sequence[str]) -> list[str]:

@@ -11,13 +11,12 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
-import msgspec
 from sqlalchemy import JSON, Column, ColumnElement, Connection, Table, any_, bindparam, func, literal, select
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 
-_json = msgspec.json.Encoder(order="sorted")
+from airflow_provider_qadzd.ledger.store import json_text
 
 
 def among(tx: Connection, column: Column[Any], values: Iterable[Any]) -> ColumnElement[bool]:
@@ -28,7 +27,7 @@ def among(tx: Connection, column: Column[Any], values: Iterable[Any]) -> ColumnE
     listed = list(values)
     if tx.dialect.name == "postgresql":
         return column == any_(literal(listed, ARRAY(column.type)))
-    each = func.json_each(_json.encode(listed).decode()).table_valued("value")
+    each = func.json_each(json_text(listed)).table_valued("value")
     return column.in_(select(each.c.value))
 
 
@@ -88,7 +87,7 @@ def _values(table: Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]
     for row in rows:
         values = list(of_row(row))
         for place in as_json:
-            values[place] = _json.encode(values[place]).decode()
+            values[place] = json_text(values[place])
         yield tuple(values)
 
 

@@ -28,9 +28,10 @@ from sqlalchemy import (
     select,
 )
 
+from airflow_provider_qadzd.ledger.bulk import among
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, is_open, link, mirror, qad_contact_of, qad_read, wanted
-from airflow_provider_qadzd.ledger.store import Ledger, among, chunks
+from airflow_provider_qadzd.ledger.store import Ledger, chunks
 from airflow_provider_qadzd.records import FAILED, Candidate, Held, Kind
 
 PAGE = 1000

@@ -103,22 +103,19 @@ def _is(linked: Any, kind: str, zendesk_id: ColumnElement[Any]) -> ColumnElement
     )  # fmt: skip
 
 
-def _customers(requester: Any) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """How many customers the linked requester belongs to, and their keys in order: the only one's, if it is one.
+def _of(pair: Any, requester: Any) -> tuple[ColumnElement[bool], ...]:
+    return (
+        pair.c.flow_id == requester.c.flow_id, pair.c.kind == "membership", pair.c.record_key == requester.c.record_key
+    )  # fmt: skip
 
-    As in `customers_of`, those that they have left count only for who belongs to nobody any more.
-    """
-    pair, still = link.alias("pair"), link.alias("still")
-    belongs = exists().where(*_of(still, requester), still.c.ended_at.is_(None)).correlate(requester)
+
+def _customers(requester: Any) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """How many customers the linked requester belongs to, and their keys in order: the only one's, if it is one."""
+    pair, current = link.alias("pair"), link.alias("current_pair")
+    belongs = exists().where(*_of(current, requester), current.c.ended_at.is_(None)).correlate(requester)
     of_requester = (*_of(pair, requester), or_(pair.c.ended_at.is_(None), ~belongs))
     keys = select(pair.c.other_key).where(*of_requester).order_by(pair.c.other_key).correlate(requester).subquery()
     # Both databases join texts in the order in which a subquery gives them.
     names = select(func.aggregate_strings(keys.c.other_key, ", ")).scalar_subquery()
     count = select(func.count()).select_from(pair).where(*of_requester).correlate(requester).scalar_subquery()
     return count, names
-
-
-def _of(pair: Any, requester: Any) -> tuple[ColumnElement[bool], ...]:
-    return (
-        pair.c.flow_id == requester.c.flow_id, pair.c.kind == "membership", pair.c.record_key == requester.c.record_key
-    )  # fmt: skip

@@ -16,7 +16,7 @@ from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, flow, is_open, plan, wanted
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, iso
-from airflow_provider_qadzd.records import fold
+from airflow_provider_qadzd.records import Kind, fold
 
 PlanState = Literal["drafting", "shown", "stopped", "waiting", "approved", "going", "applied", "superseded"]
 
@@ -163,6 +163,16 @@ def drafted(ledger: Ledger, plan_id: int, after: int, limit: int) -> list[Row[An
     asked = select(change_item).where(c.plan_id == plan_id, c.change_id > after, c.change_state == "drafted")
     with ledger.reading() as tx:
         return list(tx.execute(asked.order_by(c.change_id).limit(limit)).all())
+
+
+def only_record(ledger: Ledger, plan_id: int) -> tuple[Kind, str] | None:
+    """The organization or user that all the plan's changes are about, None if there are none or several."""
+    c = change_item.c
+    about = case((c.kind == "organization", "organization"), else_="user")
+    asked = select(about, c.record_key).where(c.plan_id == plan_id).distinct().limit(2)
+    with ledger.reading() as tx:
+        found = tx.execute(asked).all()
+    return (found[0][0], found[0][1]) if len(found) == 1 else None
 
 
 def tally(ledger: Ledger, plan_id: int) -> dict[tuple[str, str], int]:

@@ -16,21 +16,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
     Connection,
     Engine,
     Table,
-    any_,
     create_engine,
     event,
-    literal,
     make_url,
     text,
     tuple_,
@@ -42,7 +39,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.records import Clock, SystemClock, canonical_json
+from airflow_provider_qadzd.records import Clock, SystemClock
 
 Transaction = Connection
 """What `writing` and `reading` yield: a database connection inside its transaction."""
@@ -238,11 +235,18 @@ def upsert(
     tx.execute(statement, ordered)
 
 
-def among(tx: Connection, column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
-    """That `column` is one of `values`; on PostgreSQL as one array, which takes far less time than many parameters."""
-    if tx.dialect.name == "postgresql":
-        return column == any_(literal(list(values), ARRAY(column.type)))
-    return column.in_(list(values))
+# Sorted and compact as `canonical_json`, in a quarter of its time: a read of everything writes and compares much.
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def json_bytes(value: object) -> bytes:
+    """`value` as sorted, compact JSON: equal values give equal bytes."""
+    return _ENCODER.encode(value)
+
+
+def json_text(value: object) -> str:
+    """The same as text."""
+    return _ENCODER.encode(value).decode()
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -286,7 +290,7 @@ def _engine(url: str) -> Engine:
                 advice="Let the user that Airflow runs as write to it and to its folder.",
             ) from error
         timeout = where.query.get("timeout", _BUSY_SECONDS)
-        engine = create_engine(where.update_query_dict({"timeout": timeout}), json_serializer=canonical_json)
+        engine = create_engine(where.update_query_dict({"timeout": timeout}), json_serializer=json_text)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "checkout", _same_file)
         event.listen(engine, "begin", _begin_sqlite)
@@ -298,7 +302,7 @@ def _engine(url: str) -> Engine:
         )
     options = f"{where.query.get('options', '')} {_PLAN_EACH_TIME}".strip()
     return create_engine(
-        where.set(drivername="postgresql+psycopg"), json_serializer=canonical_json, pool_pre_ping=True, pool_size=2,
+        where.set(drivername="postgresql+psycopg"), json_serializer=json_text, pool_pre_ping=True, pool_size=2,
         connect_args={"options": options},
     )  # fmt: skip
 

@@ -10,9 +10,10 @@ from airflow.sdk import Asset
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.ledger import plans
+from airflow_provider_qadzd.ledger import accounts, changes, plans
 from airflow_provider_qadzd.ledger.applying import BUSY
-from airflow_provider_qadzd.operators.flow import FlowOperator, run_name
+from airflow_provider_qadzd.operators.flow import FlowOperator, OpenFlow, run_name
+from airflow_provider_qadzd.operators.links import About, agent_page, plan_page
 from airflow_provider_qadzd.sync.apply import Applier, Done, Waiting
 from airflow_provider_qadzd.sync.collect import collect
 from airflow_provider_qadzd.sync.draft import Mode, draft_plan
@@ -31,7 +32,8 @@ class QadCollectOperator(FlowOperator):
     """Read QAD's customers and contacts into the ledger. Returns mode, rows and completeness by kind.
 
     With `full` all of them, else what was changed lately, where QAD can tell. With `release_brake` a read that has
-    shrunk is believed.
+    shrunk is believed. A connection that does not fit its QAD is FixFirst before anything is read, with the nearest
+    match of what is wrong.
     """
 
     template_fields: Sequence[str] = ("flow", "full", "release_brake")
@@ -42,6 +44,8 @@ class QadCollectOperator(FlowOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         flow = self.opened()
+        self.about = About(qad=flow.qad.qad_url)
+        flow.qad.refuse_unfit()
         reads = collect(
             flow.ledger, flow.flow.source_id, flow.qad.client, run_name(context), flow.rules.mapping,
             full=_yes(self.full), brake=config.brake(_yes(self.release_brake)), patience=config.patience(),
@@ -98,6 +102,7 @@ class AccountsPlanOperator(FlowOperator):
         plan = draft_plan(
             flow.ledger, flow.flow, flow.rules, run, brake, mode, flow.zendesk.bulk_import, config.patience()
         )  # fmt: skip
+        self.about = about_plan(flow, plan.plan_id)
         self.log.info("%s%s", plan.summary(), _NEXT[mode].format(plan.plan_id) if plan.changes else "")
         return _told(plan.plan_id, plan.plan_hash, plan.counts, plan.changes)
 
@@ -109,6 +114,7 @@ class AccountsPlanOperator(FlowOperator):
             flow.ledger, flow.flow, flow.rules, int(self.plan_id), run, config.patience(),
             skip_moved=_yes(self.skip_moved),
         )  # fmt: skip
+        self.about = about_plan(flow, released.plan_id)
         self.log.info("%s", released.summary())
         row = plans.plan_at(flow.ledger, released.plan_id)
         return _told(row.plan_id, row.plan_hash, row.counts, row.change_count - len(released.moved))
@@ -119,6 +125,18 @@ _NEXT: dict[Mode, str] = {
     "dry_run": " Dry run: nothing will be sent. `airflow qadzd plan show {}` shows every change.",
     "approve": " Plan {0} waits for a review: /qadzd/plans/{0} in Airflow, or `airflow qadzd plan show {0}`.",
 }
+
+
+def about_plan(flow: OpenFlow, plan_id: int) -> About:
+    """The plan; and the record that it is about, on both sides, if that is one."""
+    account, plan = flow.zendesk.account.base_url, plan_page(plan_id)
+    record = plans.only_record(flow.ledger, plan_id)
+    if record is None:
+        return About(agent_page(account), flow.qad.qad_url, plan)
+    kind, key = record
+    found = changes.linked_id(flow.ledger, flow.flow, kind, key)
+    page = accounts.wanted_body(flow.ledger, flow.flow, kind, key).get("organization_fields.qad_link")
+    return About(agent_page(account, kind, found), str(page or flow.qad.qad_url), plan)
 
 
 def plan_mode(text: str) -> Mode:
@@ -168,6 +186,7 @@ class AccountsApplyOperator(FlowOperator):
                 jobs_end = JobsEnd(flow.settings.zendesk, state.jobs)
                 self.defer(trigger=jobs_end, method_name="execute", kwargs={"writes": applier.writes})
             time.sleep(wait)
+        self.about = about_plan(flow, int(self.plan_id))
         moved = match_again(flow.ledger, flow.flow.account_id)
         report = {**state.report, "tickets_matched_again": moved}
         if not report["zendesk_writes"]:

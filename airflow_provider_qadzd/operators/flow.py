@@ -14,11 +14,13 @@ from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import BaseOperator
 
 from airflow_provider_qadzd import config
-from airflow_provider_qadzd.errors import TryLater
-from airflow_provider_qadzd.hooks.qad import QadHook
+from airflow_provider_qadzd.config import FlowSettings
+from airflow_provider_qadzd.errors import FixFirst, TryLater
+from airflow_provider_qadzd.hooks.qad import EditionHook, qad_hook
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.identity import Flow
+from airflow_provider_qadzd.operators.links import LINKS, About, agent_page
 from airflow_provider_qadzd.retry import QadzdRetryPolicy
 from airflow_provider_qadzd.sync.mapping import Rules
 from airflow_provider_qadzd.zendesk.pace import calls_used_up
@@ -33,12 +35,13 @@ class OpenFlow:
     def __init__(self, name: str) -> None:
         self.settings = config.flow_settings(name)
         self.ledger: Ledger = config.open_ledger()
-        self.qad = QadHook(self.settings.qad, self.ledger)
+        self.qad = qad_hook(self.settings.qad, self.ledger)
         self.zendesk = ZendeskHook(self.settings.zendesk, self.ledger)
 
     @cached_property
     def flow(self) -> Flow:
         """The ledger's row; FixFirst if the connections or templates mean another one than before."""
+        _refuse_unscoped(self.settings, self.qad)
         return identity.flow_named(
             self.ledger, self.settings.name, self.qad.source_id, self.zendesk.account.account_id,
             self.settings.organization, self.settings.user,
@@ -47,14 +50,30 @@ class OpenFlow:
     @cached_property
     def rules(self) -> Rules:
         """How records are mapped. FixFirst with every error in the mapping file."""
-        page = self.qad.settings.customer_url.replace("{base_url}", self.qad.qad_url)
-        return Rules(self.settings.organization, self.settings.user, page, config.mapping(), config.policies())
+        qad, named = self.qad, self.settings
+        return Rules(
+            named.organization, named.user, qad.page("customer"), config.mapping(), config.policies(),
+            orders_page=qad.page("orders"), billing_page=qad.page("billing"),
+        )  # fmt: skip
+
+
+def _refuse_unscoped(settings: FlowSettings, qad: EditionHook) -> None:
+    """FixFirst if two customers of one code, in two scopes, would get one external id."""
+    scope = qad.settings.customer_scope
+    if scope != "none" and f"{{{scope}}}" not in settings.organization:
+        raise FixFirst(
+            f"{qad.where} keeps customers apart by {scope}, but flow {settings.name!r} names them all alike.",
+            advice=f"Put {{{scope}}} into its organization template: `{{{scope}}}:{{code}}`.",
+        )
 
 
 class FlowOperator(BaseOperator):
     """An operator of one flow of `[qadzd] flows`."""
 
     template_fields: Sequence[str] = ("flow",)
+    operator_extra_links = LINKS
+    about: About | None = None
+    """What the task's links lead to."""
 
     def __init__(self, *, flow: str = "default", **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", QadzdRetryPolicy())
@@ -68,6 +87,7 @@ class FlowOperator(BaseOperator):
         """
         opened = OpenFlow(self.flow)
         identity.refuse_another_account(opened.ledger, self.flow, opened.zendesk.account.account_id)
+        self.about = About(zendesk=agent_page(opened.zendesk.account.base_url))
         return opened
 
     @contextmanager

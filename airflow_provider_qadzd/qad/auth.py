@@ -1,44 +1,46 @@
 """Signing in to QAD: one `requests` authentication for the whole provider, with its own answer to a 401.
 
 It promises that credentials go to the QAD base URL alone and never stand in a URL, a repr, a log or an error; that
-parallel workers log in once, because the token is kept in a shared `TokenStore` under a lease; and that a 401 costs
-one new login and one repetition of the request, never a loop.
+parallel workers log in once, because the token is kept in a shared `TokenStore` under a lease (QAD's sessions are
+licensed); and that a session that has lapsed costs one new login and one repetition of the request, never a loop.
 """
 
 from __future__ import annotations
 
 import base64
-import ipaddress
+import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
 
 from airflow_provider_qadzd.errors import Facts, FixFirst, QadzdError, TryLater
 from airflow_provider_qadzd.qad import browse
+from airflow_provider_qadzd.qad.http import failed, header, received
 from airflow_provider_qadzd.records import Clock, Lease, SystemClock, Token, TokenStore, digest
 
-MODES = ("oauth_password", "basic", "bearer")
+MODES = ("oauth_password", "basic", "bearer", "cookie")
+
+_SIGN_IN_PATHS = {"oauth_password": "/oauth/token", "cookie": "/api/login"}
+"""Where the modes that sign in for something to keep do so, below the base URL."""
+_COOKIE = "JSESSIONID"
 
 # QAD itself renews minutes before a session lapses; a clock that is a little off must not cost a 401 per request.
 _MARGIN = 30.0
 _LEASE_POLL = 0.5
-_TRANSPORT = (
-    requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
-)  # fmt: skip
+_LARGEST_LOGIN = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
     """Who signs in, where and how. `password` is the token itself with `bearer`. Times are seconds.
 
-    `base_url` is normalised: https, context root, no trailing slash. `token_ttl` is the life of a token where QAD does
-    not tell `expires_in`. `verify` is as in `requests`: True, or the path of a CA bundle.
+    `base_url` is normalised: https, context root, no trailing slash. `token_path` is empty for the mode's usual one.
+    `token_ttl` is the life of a token where QAD does not tell `expires_in`. `verify` is as in `requests`: True, or the
+    path of a CA bundle.
     """
 
     base_url: str
@@ -46,7 +48,7 @@ class Login:
     password: str = field(default="", repr=False)
     mode: str = "oauth_password"
     client_id: str = ""
-    token_path: str = "/oauth/token"
+    token_path: str = ""
     token_ttl: float = 1200.0
     timeout: float = 60.0
     verify: bool | str = True
@@ -63,18 +65,24 @@ class Login:
         for name, value in needed.items():
             if not value:
                 raise FixFirst(f"{self.where}: {name} is missing.", advice=f"{self.mode} needs it.")
-        if not self.token_path.startswith("/") or "?" in self.token_path:
+        if self.token_path and (not self.token_path.startswith("/") or "?" in self.token_path):
             raise FixFirst(f"{self.where}: token_path must start with / and have no query.")
 
     @property
+    def sign_in_path(self) -> str:
+        """Where to sign in, below the base URL; empty for the modes that sign every request by themselves."""
+        usual = _SIGN_IN_PATHS.get(self.mode, "")
+        return usual and (self.token_path or usual)
+
+    @property
     def credential(self) -> str:
-        """The name under which this login's token is kept: instance, client and user, so a re-pointed connection
+        """The name under which this login's token is kept: instance, way, client and user, so a re-pointed connection
         never presents its old token to the new instance."""
-        return "qad:" + digest(self.base_url, self.token_path, self.client_id, self.username)[:32]
+        return "qad:" + digest(self.base_url, self.mode, self.sign_in_path, self.client_id, self.username)[:32]
 
 
 class QadAuth(AuthBase):
-    """Adds the Authorization header, and answers a 401 with one new login and one repetition.
+    """Signs each request, and answers a session that has lapsed with one new login and one repetition.
 
     `session` carries the login request; it may be the session that this object authenticates.
     """
@@ -82,8 +90,8 @@ class QadAuth(AuthBase):
     def __init__(
         self, login: Login, session: requests.Session, tokens: TokenStore | None = None, clock: Clock | None = None
     ) -> None:  # fmt: skip
-        if login.mode == "oauth_password" and tokens is None:
-            raise FixFirst(f"{login.where}: oauth_password needs a place to keep its token.")
+        if login.sign_in_path and tokens is None:
+            raise FixFirst(f"{login.where}: {login.mode} needs a place to keep its token.")
         self._login, self._session, self._tokens = login, session, tokens
         self._clock: Clock = clock or SystemClock()
         self._owner = uuid.uuid4().hex
@@ -96,31 +104,39 @@ class QadAuth(AuthBase):
         if not (request.url or "").startswith(self._login.base_url + "/"):
             raise FixFirst(f"{self._login.where}: its credentials are not sent outside its base URL.")
         self._sign(request)
-        if self._login.mode == "oauth_password":
+        if self._login.sign_in_path:
             request.register_hook("response", self._on_answer)  # type: ignore[no-untyped-call]
         return request
 
-    def _sign(self, request: requests.PreparedRequest, *, refused: str = "") -> str:
-        if self._login.mode == "basic":
-            pair = f"{self._login.username}:{self._login.password}".encode()
-            request.headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
-            return ""
-        access = self._login.password if self._login.mode == "bearer" else self._access(refused)
-        request.headers["Authorization"] = f"Bearer {access}"
-        return access
+    def _sign(self, request: requests.PreparedRequest, *, refused: str = "") -> None:
+        login = self._login
+        if login.mode == "basic":
+            pair = base64.b64encode(f"{login.username}:{login.password}".encode()).decode("ascii")
+            request.headers["Authorization"] = f"Basic {pair}"
+        elif login.mode == "cookie":
+            request.headers["Cookie"] = _with_session(request, self._access(refused))
+        else:
+            access = login.password if login.mode == "bearer" else self._access(refused)
+            request.headers["Authorization"] = f"Bearer {access}"
 
     def _on_answer(self, answer: requests.Response, **kwargs: Any) -> requests.Response:
-        """A token may lapse by idleness at any time, so a 401 first means "log in again", and the second "fix it"."""
-        if answer.status_code != 401:
+        """A session may lapse by idleness at any time: first it means "log in again", the second time "fix it"."""
+        if not self._lapsed(answer):
             return answer
-        _ = answer.content  # read to its end, so that the connection can be used again
         answer.close()
         again = answer.request.copy()
-        self._sign(again, refused=_bearer_in(answer.request))
+        self._sign(again, refused=_access_in(answer.request))
         second: requests.Response = answer.connection.send(again, **kwargs)
         second.history.append(answer)
         second.request = again
         return second
+
+    def _lapsed(self, answer: requests.Response) -> bool:
+        """401; to a cookie that it no longer knows, QAD answers as to a browser, with its login page."""
+        if answer.status_code == 401 or self._login.mode != "cookie":
+            return answer.status_code == 401
+        page = answer.status_code == 200 and header(answer.headers, "Content-Type").startswith("text/html")
+        return page or "login" in header(answer.headers, "Location").lower()
 
     # --- The token ---
 
@@ -147,7 +163,7 @@ class QadAuth(AuthBase):
 
     def _store(self) -> TokenStore:
         if self._tokens is None:  # the constructor refuses this
-            raise FixFirst(f"{self._login.where}: oauth_password needs a place to keep its token.")
+            raise FixFirst(f"{self._login.where}: {self._login.mode} needs a place to keep its token.")
         return self._tokens
 
     def _usable(self, token: Token, refused: str) -> bool:
@@ -167,121 +183,83 @@ class QadAuth(AuthBase):
         return fresh if tokens.save(lease, fresh) else None
 
     def _refreshed(self, refresh: str) -> Token | None:
-        """None where QAD no longer takes the refresh token: the password grant is the way on."""
+        """None where QAD no longer takes the refresh token, however it says so: the password is the way on."""
         try:
-            return self._asked_for({"grant_type": "refresh_token", "refresh_token": refresh})
-        except FixFirst:
+            return self._granted({"grant_type": "refresh_token", "refresh_token": refresh})
+        except QadzdError:
             return None
 
     def _logged_in(self) -> Token:
         login = self._login
-        return self._asked_for({"grant_type": "password", "username": login.username, "password": login.password})
+        if login.mode == "cookie":
+            body = self._posted(json={"username": login.username, "password": login.password})
+            return self._token_from(body, "sessionId")
+        return self._granted({"grant_type": "password", "username": login.username, "password": login.password})
 
     # QAD takes the parameters in the query as well; the body keeps them out of access logs.
     # Neither a client secret nor an Authorization header goes along.
-    def _asked_for(self, form: Mapping[str, str]) -> Token:
+    def _granted(self, form: Mapping[str, str]) -> Token:
+        return self._token_from(self._posted(data={"client_id": self._login.client_id, **form}), "access_token")
+
+    def _posted(self, **body: Any) -> dict[str, Any]:
+        """What QAD answers to a login."""
         login, facts = self._login, self._facts()
         try:
-            answer = self._session.post(
-                login.base_url + login.token_path, data={"client_id": login.client_id, **form},
-                headers={"Accept": "application/json"}, auth=_unsigned, allow_redirects=False,
-                timeout=(10.0, login.timeout), verify=login.verify,
+            answer = received(
+                self._session.post(
+                    login.base_url + login.sign_in_path, headers={"Accept": "application/json"}, auth=unsigned,
+                    allow_redirects=False, timeout=(10.0, login.timeout), verify=login.verify, stream=True, **body,
+                ),
+                _LARGEST_LOGIN,
             )  # fmt: skip
         except requests.RequestException as error:
             raise failed(error, login.where, facts) from None
-        return self._token_in(answer, facts)
+        if answer.status in (400, 401):
+            facts = replace(facts, status=answer.status, code=browse.vendor_code(answer.body))
+            needed = "login, password and client_id" if login.mode == "oauth_password" else "login and password"
+            raise FixFirst("QAD refused the login.", advice=f"Check {needed} of {login.where}.", facts=facts)
+        return browse.json_answer(answer, facts, login.where, self._clock.time())
 
-    def _token_in(self, answer: requests.Response, facts: Facts) -> Token:
-        login, now = self._login, self._clock.time()
-        if answer.status_code in (400, 401):
-            code = browse.vendor_code(answer.content)
-            facts = Facts(facts.system, facts.method, facts.path, answer.status_code, code)
-            advice = f"Check login, password and client_id of {login.where}."
-            raise FixFirst("QAD refused the login.", advice=advice, facts=facts)
-        read = browse.Answer(answer.status_code, answer.headers, answer.content)
-        body = browse.json_answer(read, facts, login.where, now)
-        access = body.get("access_token")
+    def _token_from(self, body: Mapping[str, Any], name: str) -> Token:
+        access, refresh = body.get(name), body.get("refresh_token")
         if not isinstance(access, str) or not access:
-            raise FixFirst("QAD's login answer holds no access token.", advice="Check token_path.", facts=facts)
-        refresh = body.get("refresh_token")
-        life = _seconds(body.get("expires_in")) or login.token_ttl
-        return Token(access, refresh if isinstance(refresh, str) else None, now + life)
+            advice = f"Check token_path of {self._login.where}."
+            raise FixFirst(
+                f"QAD's login answer holds no {name}.", advice=advice, facts=replace(self._facts(), status=200)
+            )
+        life = _seconds(body.get("expires_in")) or self._login.token_ttl
+        return Token(access, refresh if isinstance(refresh, str) else None, self._clock.time() + life)
 
     def _facts(self) -> Facts:
-        return Facts(system="qad", method="POST", path=self._login.token_path)
+        return Facts(system="qad", method="POST", path=self._login.sign_in_path)
 
 
-def normalised_base_url(text: str, allow_http: bool, where: str = "the QAD connection") -> str:
-    """`text` as the one spelling of a QAD instance: https, lower-case host, context root, no slash at the end.
-
-    Plain http is for this machine, or where `allow_http` says so. Errors never repeat the text, which may hold secrets.
-    """
-    try:
-        parts = urlsplit(text.strip())
-        host, port = (parts.hostname or "").rstrip("."), parts.port
-    except ValueError:
-        raise FixFirst(f"{where}: the base URL cannot be read.") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise FixFirst(f"{where}: the base URL needs a scheme and a host.", advice="Write https://host/clouderp.")
-    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-        raise FixFirst(f"{where}: the base URL holds credentials.", advice="Put them into login and password.")
-    if "?" in text or "#" in text:
-        raise FixFirst(f"{where}: the base URL has a query or a fragment.", advice="End it with the context root.")
-    if parts.scheme == "http" and not allow_http and not _is_this_machine(host):
-        raise FixFirst(f"{where}: the base URL is not https.", advice="Use https, or set allow_http knowingly.")
-    default = {"http": 80, "https": 443}[parts.scheme]
-    named = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{named}{'' if port in (None, default) else f':{port}'}{parts.path.rstrip('/')}"
-
-
-def verification(verify: str, allow_http: bool, where: str) -> bool | str:
-    """`verify` as `requests` takes it. Unverified certificates are for those who accept plain http as well."""
-    word = verify.strip().lower()
-    if word in ("true", "1", "yes"):
-        return True
-    if word in ("false", "0", "no"):
-        if allow_http:
-            return False
-        raise FixFirst(f"{where}: verify is off.", advice="Give the CA's file, or set allow_http too, knowingly.")
-    return verify
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether a request failed on the way, so that the same request may well succeed later."""
-    return isinstance(error, _TRANSPORT) and not isinstance(error, requests.exceptions.SSLError)
-
-
-def failed(error: requests.RequestException, where: str, facts: Facts) -> QadzdError:
-    """`error` by what to do next; its own text, which holds addresses and parameters, stays behind."""
-    if is_passing(error):
-        advice = f"If this lasts: check the host of {where}."
-        return TryLater("QAD does not answer.", wait=60.0, advice=advice, facts=facts)
-    if isinstance(error, requests.exceptions.SSLError):
-        advice = f"Set `verify` of {where} to the file of the CA that signed it."
-        return FixFirst("QAD's certificate cannot be verified.", advice=advice, facts=facts)
-    what = f"The request could not be made ({type(error).__name__})."
-    return FixFirst(what, advice=f"Check the settings of {where}.", facts=facts)
-
-
-def _unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """No authentication: also keeps `requests` from taking one out of a .netrc file."""
     return request
 
 
-def _bearer_in(request: requests.PreparedRequest) -> str:
-    return str(request.headers.get("Authorization", "")).removeprefix("Bearer ")
+def _with_session(request: requests.PreparedRequest, session_id: str) -> str:
+    """The request's cookies with this session's instead of any other's: a load balancer may have set some as well."""
+    others = [one for one in _cookies(request) if not one.startswith(f"{_COOKIE}=")]
+    return "; ".join([*others, f"{_COOKIE}={session_id}"])
+
+
+def _cookies(request: requests.PreparedRequest) -> list[str]:
+    return [one.strip() for one in str(request.headers.get("Cookie", "")).split(";") if one.strip()]
+
+
+def _access_in(request: requests.PreparedRequest) -> str:
+    """The token or session id that the request was signed with."""
+    cookie = next((one for one in _cookies(request) if one.startswith(f"{_COOKIE}=")), "")
+    bearer = str(request.headers.get("Authorization", "")).removeprefix("Bearer ")
+    return bearer or cookie.removeprefix(f"{_COOKIE}=")
 
 
 def _seconds(value: object) -> float:
     """`expires_in` as seconds; 0.0 where it is missing or no number."""
     try:
-        return max(0.0, float(str(value)))
+        seconds = float(str(value))
     except ValueError:
         return 0.0
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0

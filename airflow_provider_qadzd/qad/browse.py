@@ -10,25 +10,25 @@ No public reference describes this interface. What is relied on is what several 
 
 from __future__ import annotations
 
+import codecs
 import difflib
-import email.utils
 import json
+import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timezone
 from typing import Any, NoReturn
-from urllib.parse import quote, urlsplit
+
+import msgspec
 
 from airflow_provider_qadzd.errors import Facts, FixFirst, SetAside, TryLater
-from airflow_provider_qadzd.records import Contact, Customer, canonical_json, fold
+from airflow_provider_qadzd.qad.http import AWAY, Answer, header, host_in, retry_after
+from airflow_provider_qadzd.records import Contact, Customer, digest, fold
 
 PATH = "/api/qracore/browses"
 FIELDS_BROWSE = "urn:browse:custom:lookupBrowseFields"
 CUSTOMERS_BROWSE = "urn:browse:bebrowse:com.qad.erp.base.customerV2s"
 CONTACTS_BROWSE = "urn:browse:mfg:cm803"
-
-CUSTOMER_PATH = "/api/erp/customerV2s"
-CUSTOMER_VIEW = "urn:be:com.qad.base.customer.ICustomerV2"
 
 CUSTOMER_COLUMNS: Mapping[str, str] = {
     "code": "customerV2.customerCode",
@@ -57,25 +57,24 @@ CONTACT_COLUMNS: Mapping[str, str] = {
     "domain": "ad_mstr.ad_domain",
     "modified": "contact.LastModifiedDate",
 }
-AWAY = frozenset({429, 502, 503, 504})
-"""Statuses that say "not now": the same GET may be repeated."""
-
 # Another table's flag or date under the same name (the business relation has both) would be believed, and wrong.
 _OWN_TABLE = frozenset({"active", "modified"})
 _OPERATORS = frozenset({"eq", "cn", "sw", "ew", "gt", "ge", "lt", "le", "rg"})
+# A tab or a line break inside a text, as old data has them, spoils no page.
+_JSON = json.JSONDecoder(strict=False)
+_UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
+_CODE = re.compile(r"[\w.:/-]{1,60}")
+_LONGEST_NAME = 200
 _TRUE, _FALSE = frozenset({"true", "yes", "y", "1"}), frozenset({"false", "no", "n", "0"})
+
+FACTS = Facts(system="qad", method="GET", path=PATH, status=200)
+"""What is known of a browse that was answered, and not with what was asked."""
+LOGIN_PAGE = "login_page"
+"""Our own code for what QAD shows to whom it does not know."""
 
 Row = Mapping[str, Any]
 """One row as QAD sends it: a flat object with dotted keys (`customerV2.customerCode`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back over HTTP, and nothing else of the exchange."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,54 +137,96 @@ def json_answer(answer: Answer, facts: Facts, where: str, now: float) -> dict[st
     """
     facts = replace(facts, status=answer.status)
     if answer.status != 200:
-        _refuse_status(answer, facts, where, now)
+        refuse_status(answer, facts, where, now, _check_base_url(where))
     if not _looks_like_json(answer):
         _refuse_page(answer, facts, where)
     try:
-        body = json.loads(answer.body)
+        body = _decoded(answer.body, header(answer.headers, "Content-Type"))
     except ValueError:
-        raise TryLater("QAD's answer broke off or is not JSON.", facts=facts) from None
+        advice = "If this lasts: ask for smaller pages (page_size), and look at what stands between us and QAD."
+        raise TryLater("QAD's answer broke off or is not JSON.", advice=advice, facts=facts) from None
     if not isinstance(body, dict):
         raise FixFirst("QAD answered JSON that is not an object.", advice=_check_base_url(where), facts=facts)
     _refuse_reported_errors(body, facts, where)
     return body
 
 
-def _refuse_status(answer: Answer, facts: Facts, where: str, now: float) -> NoReturn:
+def _decoded(content: bytes, content_type: str = "") -> Any:
+    """`content` as JSON, without what no database takes; ValueError for whatever else it is.
+
+    Text that is not UTF-8 is taken in the charset that the answer declares: databases have code pages of their own.
+    """
+    try:
+        try:
+            value = msgspec.json.decode(content)  # half the time of `json`, and stricter
+        except ValueError:
+            value = _JSON.decode(_text(content, content_type))
+        return _storable(value) if _may_be_unstorable(content) else value
+    except (LookupError, RecursionError):  # an unknown charset, nesting beyond all sense
+        raise ValueError from None
+
+
+def _text(content: bytes, content_type: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        declared = _CHARSET.search(content_type)
+        return content.decode(declared[1] if declared else "utf-8")
+
+
+def _may_be_unstorable(content: bytes) -> bool:
+    # Looking for plain bytes first costs a hundredth of the pattern.
+    return b"\0" in content or (b"\\u" in content and _UNSTORABLE.search(content) is not None)
+
+
+def _storable(value: Any) -> Any:
+    """`value` with its texts as a database takes them: no NUL, and no half of a surrogate pair."""
+    if isinstance(value, str):
+        return value.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_storable(one) for one in value]
+    if isinstance(value, dict):
+        return {_storable(name): _storable(one) for name, one in value.items()}
+    return value
+
+
+def refuse_status(answer: Answer, facts: Facts, where: str, now: float, address: str) -> NoReturn:
+    """Raises what a status other than 200 means; `address` is the advice on a wrong one."""
     status, facts = answer.status, replace(facts, code=vendor_code(answer.body))
     if status in AWAY or status in (408, 500):
         wait = retry_after(answer.headers, now)
         wait = 60.0 if wait is None else wait
         raise TryLater(f"QAD is away or busy (HTTP {status}).", wait=wait, advice=f"Wait {wait:.0f} s.", facts=facts)
     if 300 <= status < 400:
-        _refuse_redirect(answer, facts, where)
+        _refuse_redirect(answer, facts, where, address)
     if status == 401:
         raise FixFirst("QAD refused the credentials.", advice=f"Check the login of {where}.", facts=facts)
     if status == 403:
         advice = f"Give the user of {where} permission to read it in QAD."
         raise FixFirst("QAD forbids this to the signed-in user.", advice=advice, facts=facts)
     if status == 404:
-        raise FixFirst("QAD has nothing at this address.", advice=_check_base_url(where), facts=facts)
+        raise FixFirst("QAD has nothing at this address.", advice=address, facts=facts)
     raise FixFirst(f"QAD refused the request (HTTP {status}).", advice=f"Check the settings of {where}.", facts=facts)
 
 
-def _refuse_redirect(answer: Answer, facts: Facts, where: str) -> NoReturn:
+def _refuse_redirect(answer: Answer, facts: Facts, where: str, address: str) -> NoReturn:
     location = header(answer.headers, "Location")
     if "login" in location.lower():  # QAD's browser login answers 302 to login.jsp?error=1
+        facts = replace(facts, code=LOGIN_PAGE)
         raise FixFirst("QAD sent us to its login page.", advice=f"Check the login of {where}.", facts=facts)
-    host = urlsplit(location).hostname or "another address"
+    host = host_in(location) or "another address"
     what = f"QAD redirects to {host}; redirects are never followed, because they would carry the credentials along."
-    raise FixFirst(what, advice=_check_base_url(where), facts=facts)
+    raise FixFirst(what, advice=address, facts=facts)
 
 
 def _looks_like_json(answer: Answer) -> bool:
-    return answer.body.lstrip()[:1] in (b"{", b"[")
+    return answer.body[:1000].removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[")
 
 
 def _refuse_page(answer: Answer, facts: Facts, where: str) -> NoReturn:
     text = answer.body[:20_000].lower()
     if b"password" in text or b"login" in text:
-        what = "QAD answered with its login page instead of JSON."
+        what, facts = "QAD answered with its login page instead of JSON.", replace(facts, code=LOGIN_PAGE)
         raise FixFirst(what, advice=f"Check the login and the base URL of {where}.", facts=facts)
     what = "QAD answered with a page or an empty body instead of JSON, as it does in a platform fault."
     raise TryLater(what, wait=60.0, advice=f"If this lasts: {_check_base_url(where)}", facts=facts)
@@ -193,7 +234,7 @@ def _refuse_page(answer: Answer, facts: Facts, where: str) -> NoReturn:
 
 def _refuse_reported_errors(body: Mapping[str, Any], facts: Facts, where: str) -> None:
     result = body.get("submitResult")
-    failed = isinstance(result, dict) and fold(str(result.get("success", "true"))) == "false"
+    failed = isinstance(result, dict) and _word(result.get("success")) in _FALSE
     errors = _errors(result) if failed else _errors(body)
     if not failed and not errors:
         return
@@ -207,42 +248,33 @@ def _errors(holder: object) -> list[tuple[str, str]]:
     """(field, code) of each error: the message is localised text and stays behind."""
     listed = holder.get("errors") if isinstance(holder, dict) else None
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    return [(str(entry.get("fieldName") or ""), str(entry.get("code") or "")) for entry in entries]
+    return [(_code(entry.get("fieldName")), _code(entry.get("code"))) for entry in entries]
+
+
+def _code(value: object) -> str:
+    """A name or number as errors may carry it, else empty: what looks like text stays behind."""
+    text = str(value) if isinstance(value, (str, int)) else ""
+    return text if _CODE.fullmatch(text) else ""
+
+
+def _word(value: object) -> str:
+    return fold(str(value)) if isinstance(value, (str, bool, int)) else ""
 
 
 def vendor_code(content: bytes) -> str:
     """The vendor's code in an error's body: QAD's `errors`, or OAuth's `error` (RFC 6749, 5.2); else empty."""
     try:
-        body = json.loads(content)
+        body = _decoded(content)
     except ValueError:
         return ""
     if not isinstance(body, dict):
         return ""
-    codes = [code for _, code in _errors(body)] + [body.get("error")]
-    return next((code[:60] for code in codes if isinstance(code, str) and code), "")
+    codes = [*(code for _, code in _errors(body)), _code(body.get("error"))]
+    return next((code for code in codes if code), "")
 
 
 def _check_base_url(where: str) -> str:
     return f"Check that the base URL of {where} ends with QAD's context root, such as /clouderp or /qad-central."
-
-
-def header(headers: Mapping[str, str], name: str) -> str:
-    """A header by name in whatever case, or empty text."""
-    return next((value for key, value in headers.items() if key.lower() == name.lower()), "")
-
-
-# https://www.rfc-editor.org/rfc/rfc9110#field.retry-after : seconds, or an HTTP date.
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds the server asks us to wait, never negative; None where it does not say."""
-    text = header(headers, "Retry-After").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        until = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    aware = until if until.tzinfo else until.replace(tzinfo=timezone.utc)
-    return max(0.0, aware.timestamp() - now)
 
 
 def page_from(body: Mapping[str, Any], facts: Facts, where: str, *, rows_at: str, more_at: str) -> BrowsePage:
@@ -256,8 +288,8 @@ def page_from(body: Mapping[str, Any], facts: Facts, where: str, *, rows_at: str
 
 def _has_more(told: object, more_at: str, facts: Facts, where: str) -> bool | None:
     """`auxillaryData.HasMoreParams` is the text "true" or "false"; a JSON boolean is taken as well."""
-    word = fold(str(told))
-    if told in (None, ""):
+    word = _word(told)
+    if told is None or told == "":
         return None
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
@@ -273,10 +305,14 @@ def _at(body: object, path: str) -> object:
 def page_mark(rows: Sequence[Row]) -> str:
     """What tells one page from another: its length and its outer rows, without QAD's per-call technical columns."""
     outer = [
-        {name: value for name, value in row.items() if not name.startswith("local_variables.")}
+        {
+            name: value
+            for name, value in row.items()
+            if not name.startswith("local_variables.") and not isinstance(value, (dict, list))
+        }
         for row in (rows[0], rows[-1])
     ]
-    return f"{len(rows)} {canonical_json(outer)}"
+    return digest(len(rows), outer)
 
 
 # --- Columns ---------------------------------------------------------------------------------------------------------
@@ -324,7 +360,7 @@ def _tail(name: str) -> str:
 
 
 def _nearest(column: str, names: Iterable[str]) -> list[str]:
-    by_tail = {_tail(name): name for name in names}
+    by_tail = {_tail(name): name for name in names if len(name) <= _LONGEST_NAME}
     return [by_tail[tail] for tail in difflib.get_close_matches(_tail(column), by_tail, n=3)]
 
 
@@ -333,7 +369,7 @@ def _nearest(column: str, names: Iterable[str]) -> list[str]:
 
 def customer_from(row: Row, columns: Mapping[str, str]) -> Customer:
     """The customer in `row`; SetAside where its code is blank or a value cannot be read."""
-    texts: dict[str, Any] = {name: text_in(row.get(column), name) for name, column in columns.items()}
+    texts = _texts_in(row, columns)
     texts.pop("active", None)
     if not texts["code"]:
         raise SetAside("no_customer_code", "A QAD customer row has no customer code.")
@@ -344,7 +380,7 @@ def customer_from(row: Row, columns: Mapping[str, str]) -> Customer:
 
 def contact_from(row: Row, columns: Mapping[str, str]) -> Contact:
     """The contact in `row`; SetAside where it has no customer, neither an id nor a name, or an unreadable value."""
-    texts: dict[str, Any] = {name: text_in(row.get(column), name) for name, column in columns.items()}
+    texts = _texts_in(row, columns)
     texts.pop("primary", None)
     if texts.get("contact_id") == "0":  # what an integer column holds where there is no id
         texts["contact_id"] = ""
@@ -356,12 +392,23 @@ def contact_from(row: Row, columns: Mapping[str, str]) -> Contact:
     return Contact(primary=primary, **texts)
 
 
+def _texts_in(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Each field's text. Nearly all values are texts already: for them alone this is the whole of the work."""
+    texts: dict[str, Any] = {}
+    for name, column in columns.items():
+        value = row.get(column)
+        texts[name] = value.strip() if type(value) is str else text_in(value, name)
+    return texts
+
+
 def text_in(value: object, field: str) -> str:
     """A JSON value as trimmed text; null is empty, and 7.0 is "7" because some sites send ids as decimals."""
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return ""
+        value = int(value) if value.is_integer() else value
     if isinstance(value, (str, int, float)):
         return str(value).strip()
     raise SetAside(f"unreadable_{field}", f"QAD sent {field} as {type(value).__name__}.")
@@ -369,6 +416,8 @@ def text_in(value: object, field: str) -> str:
 
 def flag_in(value: object, field: str, *, default: bool) -> bool:
     """A JSON value as a boolean; blank is `default`. A word that is neither yes nor no is SetAside, never a guess."""
+    if isinstance(value, bool):
+        return value
     word = text_in(value, field).lower()
     if not word:
         return default
@@ -377,22 +426,16 @@ def flag_in(value: object, field: str, *, default: bool) -> bool:
     raise SetAside(f"unreadable_{field}", f"QAD's value for {field} is neither yes nor no.")
 
 
-def customer_page(template: str, base_url: str, *, code: str, shared_set: str = "", domain: str = "") -> str:
-    """The address of the page that people open for a customer; values are percent-encoded."""
-    values = {"{code}": code, "{shared_set}": shared_set, "{domain}": domain}
-    for name, value in values.items():
-        template = template.replace(name, quote(value, safe=""))
-    return template.replace("{base_url}", base_url)
+def found_by_key(body: Mapping[str, Any], entity: str, code: str) -> bool | None:
+    """Whether a keyed look-up found the customer; None where it answered about another one, or about something else.
 
-
-def found_by_key(body: Mapping[str, Any], code: str) -> bool | None:
-    """Whether a keyed look-up found the customer; None where it answered about another one.
-
-    A missing `data` or an empty list is how QAD says "not found".
+    A missing `data` or an empty list is how QAD says "not found". Some entities come without the `data` around them.
     """
     data = body.get("data")
-    rows = data.get("customerV2s") if isinstance(data, dict) else None
+    holder = data if isinstance(data, dict) else body
+    rows = holder.get(entity)
     if not rows:
         return False
-    codes = {fold(str(row.get("customerCode", ""))) for row in rows if isinstance(row, dict)}
+    listed = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    codes = {_word(row.get("customerCode")) for row in listed}
     return True if fold(code) in codes else None

@@ -1,4 +1,4 @@
-"""A sandbox of both systems: Zendesk at the root, QAD at `/clouderp`, control at `/_sandbox`.
+"""A sandbox of both systems: Zendesk at the root, QAD at `/clouderp` and `/qxi`, control at `/_sandbox`.
 
 It behaves as the real ones are seen to behave, oddities included, and holds invented data only. Nothing in it
 leaves the machine but the webhooks that it is asked to send. It imports nothing of the rest of this package.

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from . import control, qad
+from . import control, qad, qxtend
 from .state import State
 from .web import Call, Reply, routes
 from .zendesk import (
@@ -70,6 +70,7 @@ def create_app(state: State) -> WithoutSuffix:
     for base in ("/clouderp", "/qad-central"):
         opened, guarded = qad.routes_under(base)
         table += routes(state, opened) + routes(state, guarded, qad.guard)
+    table += routes(state, qxtend.ROUTES)
     for resource in RESOURCES:
         table += routes(state, resource.ROUTES, gate.guard)
     table += routes(state, [("*", "/api/v2/{rest:path}", _no_endpoint)])

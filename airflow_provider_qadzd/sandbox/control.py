@@ -118,6 +118,7 @@ def _tokens(state: State, call: Call) -> Reply:
         state.tokens.revoke_all()
     if body.get("qad"):
         state.qad_access.access.clear()
+        state.qad_access.cookies.clear()
     return reply_json({"ok": True})
 
 

@@ -2,7 +2,8 @@
 
 A rule says which calls it matches and how often it fires. With `after_effect` the call takes effect first and
 its answer is lost, which is the fault that tells a careful client from a careless one. The action `job` leaves the call
-alone and spoils the bulk job that it starts. `manual` explains every word of it.
+alone and spoils the bulk job that it starts; `soap` lets QXtend say that something is wrong. `manual` explains every
+word of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from typing import Any
 from .web import JSON, Call, Reply, encode, refuse
 from .zendesk.oddities import unknown_words
 
-ACTIONS = ("status", "drop", "delay", "reset-after", "html", "job")
+SPOILED = ("client-fault", "server-fault", "error", "oe-error", "process-001", "process-009", "warning", "mtom")
+"""What the action `soap` makes of an answer of QXtend."""
+
+ACTIONS = ("status", "drop", "delay", "reset-after", "html", "job", "soap")
 
 
 @dataclass(slots=True)
@@ -39,18 +43,19 @@ class Fault:
     after_bytes: int | None = None
     after_effect: bool = False
     job: dict[str, Any] = field(default_factory=dict)
+    soap: str = ""
     seen: int = 0
     fired: int = 0
 
     @property
     def lets_through(self) -> bool:
         """Whether the call takes effect."""
-        return self.after_effect or self.action in ("delay", "reset-after", "job")
+        return self.after_effect or self.action in ("delay", "reset-after", "job", "soap")
 
     @property
     def spoils(self) -> bool:
         """Whether the caller sees something else than the answer."""
-        return self.action not in ("delay", "job")
+        return self.action not in ("delay", "job", "soap")
 
     def applies(self, call: Call) -> bool:
         if self.times is not None and self.fired >= self.times:
@@ -87,6 +92,8 @@ class Faults:
     def add(self, rule: dict[str, Any]) -> Fault:
         known = {item.name for item in fields(Fault)} - {"seen", "fired"}
         unknown = sorted(set(rule) - known) + unknown_words(rule.get("job") or {})
+        if rule.get("soap", SPOILED[0]) not in SPOILED:
+            unknown.append(f"soap={rule['soap']}")
         if unknown or not rule.get("match") or rule.get("action", "status") not in ACTIONS:
             raise refuse(400, {"error": "BadFault", "unknown": unknown, "known": sorted(known), "actions": ACTIONS})
         if "action" not in rule and "status" not in rule and rule.get("after_effect"):

@@ -10,6 +10,7 @@ ACTIONS = {
     "delay": "wait `seconds` of real time, then answer as usual",
     "reset-after": "let the call take effect, send `after_bytes` of its answer, then reset the connection",
     "html": "answer with a page of HTML, with 200 unless `status` is given",
+    "soap": "let QXtend answer as `soap` says",
     "job": "answer as usual, and let the bulk job that the call starts go wrong as `job` says",
 }
 
@@ -29,6 +30,8 @@ FAULTS = {
     "seconds": "how long a delay takes",
     "after_bytes": "how much of the answer is sent before a reset; half of it unless given",
     "after_effect": "true: the call takes effect first, then its answer is lost or replaced",
+    "soap": "for the action soap: client-fault, server-fault, error, oe-error, process-001, process-009 (QAD's "
+    "transient errors), warning (with rows) or mtom",
     "job": "for the action job: delay, failed_items, fails_after, results, message, vanishes, ends as in the settings",
 }
 
@@ -49,6 +52,22 @@ SETTINGS = {
     "refresh_token_ttl": "seconds that a refresh token lives",
     "redirect_uris": "the only redirect addresses that consent may go to; null allows any",
     "qad_token_ttl": "seconds that a QAD token lives",
+    "qad_basic": "false: HTTP Basic is refused",
+    "qad_answers": "null, or what every call gets: html or login_page with 200, redirect to the login or "
+    "redirect_elsewhere, submit_failed or no_data with 200, forbidden, busy (429), away (503) or broken (500)",
+    "qad_browses": "an object: this site's ids of the browses that are usually called otherwise",
+    "qad_hidden_browses": "a list of browses that the user may not see: they look as if there were none",
+    "qad_spelling": "how columns are spelt: usual, upper, bare (without a table) or prefixed (t_...)",
+    "qad_without": "a list of columns that rows and field lists do not have",
+    "qad_paging": "how later pages are asked for: action (pageAction next), number (pageAction first), or repeats: not "
+    "at all, page 1 comes again",
+    "qad_has_more": "how QAD says that there is more: text, boolean, elsewhere or absent",
+    "qad_filters": "false: filters are ignored",
+    "qad_missing": "a list of endpoints (ends of paths) that answer 404",
+    "qxtend_prefix": "numbered, default or other: how QXtend's answers name their namespaces",
+    "qxtend_result": "success or warning: what every answer of QXtend with rows says",
+    "qxtend_mtom": "true: QXtend answers in several parts",
+    "qxtend_row_limit": "so many rows at most in one answer of QXtend, with a warning; null for no limit",
     "deny_authorization": "true: consent is refused",
     "search_lag": "seconds until a changed record is found by a search",
     "export_host": "the host in the links of exports; empty for the sandbox's own",

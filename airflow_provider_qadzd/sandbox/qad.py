@@ -1,8 +1,8 @@
-"""The simulated QAD Adaptive ERP: password login, the browse list, one customer by key, workspaces.
+"""The simulated QAD Adaptive ERP: logins, the browse list, one customer by key, workspaces, permissions.
 
 It is served under `/clouderp` and, the same, under `/qad-central`. It fails as quietly as the original: an unknown
 browse, a missing `page` or `pageAction`, or an unknown workspace is HTTP 200 with no rows, and a wrong
-`pageAction` on a later page repeats the first one.
+`pageAction` on a later page repeats the first one. How sites differ beyond that is in `qad_oddities`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,15 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from . import qad_oddities as oddities
 from .qad_store import SAMPLE_DAY, SAMPLES, RowKey, day_of, second_of
-from .web import Call, Handler, Refusal, Reply, joined, refuse, reply_json
+from .web import Call, Handler, Refusal, Reply, encode, joined, refuse, reply_json
 
 if TYPE_CHECKING:
-    from .qad_store import Customer, QadStore
+    from .qad_store import Customer
     from .state import State
 
 USER, PASSWORD, CLIENT_ID = "svc_zendesk", "sandbox", "sandbox"
-BROWSES = {
-    "urn:browse:bebrowse:com.qad.erp.base.customerV2s": "entity",
-    "urn:browse:mfg:cm010": "classic",
-    "urn:browse:mfg:cm803": "contacts",
-}
 FIELDS = "urn:browse:custom:lookupBrowseFields"
 APPS = "urn:browse:be:com.qad.qra.app.IApp"
 SESSIONS = 32
@@ -38,6 +34,7 @@ class QadAccess:
     def __init__(self) -> None:
         self.access: dict[str, float] = {}
         self.refresh: set[str] = set()
+        self.cookies: dict[str, float] = {}
         self.sessions: OrderedDict[Any, list[RowKey]] = OrderedDict()
 
     def grant(self, now: float, ttl: int) -> dict[str, Any]:
@@ -71,13 +68,42 @@ def _token(state: State, call: Call) -> Reply:
     return reply_json(state.qad_access.grant(state.now, state.settings.qad_token_ttl))
 
 
+def _cookie_login(state: State, call: Call) -> Reply:
+    """The login of QAD's own tools: names in JSON, a session id that then goes along as a cookie."""
+    body = call.json()
+    if (body.get("username"), body.get("password")) != (USER, PASSWORD):
+        raise refuse(401, {"error": "invalid_grant", "error_description": "Bad credentials"})
+    session_id = secrets.token_hex(16).upper()
+    state.qad_access.cookies[session_id] = state.now + state.settings.qad_token_ttl
+    return reply_json({"sessionId": session_id}, Set_Cookie=f"JSESSIONID={session_id}; Path=/; HttpOnly")
+
+
+def _browser_login(_state: State, call: Call) -> Reply:
+    """The login of browsers: 302 in any case, to the start page or back to the login."""
+    known = (call.query.get("username"), call.query.get("password")) == (USER, PASSWORD)
+    return Reply(302, b"", "text/html", {"Location": "/clouderp/" if known else "/clouderp/login.jsp?error=1"})
+
+
+def _session_in(call: Call) -> str | None:
+    cookies = [part.strip().partition("=") for part in call.headers.get("cookie", "").split(";")]
+    return next((value for name, _, value in cookies if name == "JSESSIONID"), None)
+
+
 def guard(state: State, call: Call, handler: Handler) -> Reply:
-    """Every call needs a live bearer token or the user's name and password."""
+    """Every call needs a live bearer token, the user's name and password, or the cookie of a session."""
+    if oddities.missing_endpoint(state, call.path):
+        raise refuse(404, {"error": "Not Found"})
     kind, _, value = call.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and state.qad_access.access.get(value.strip(), 0.0) > state.now:
-        return handler(state, call)
-    if kind.lower() == "basic" and _basic(value) == f"{USER}:{PASSWORD}":
-        return handler(state, call)
+        return oddities.spoilt(state) or handler(state, call)
+    if kind.lower() == "basic" and state.settings.qad_basic and _basic(value) == f"{USER}:{PASSWORD}":
+        return oddities.spoilt(state) or handler(state, call)
+    session = _session_in(call)
+    if session is not None and not kind:
+        if state.qad_access.cookies.get(session, 0.0) > state.now:
+            return oddities.spoilt(state) or handler(state, call)
+        # To a lapsed session QAD answers as to a browser.
+        return Reply(302, b"", "text/html", {"Location": "/clouderp/login.jsp"})
     raise _unauthorized()
 
 
@@ -108,7 +134,7 @@ def _browse(state: State, call: Call) -> Reply:
         return _empty()
     if browse == FIELDS:
         return _fields(state, call)
-    kind = BROWSES.get(browse)
+    kind = oddities.kind_of(state, browse)
     domain = _domain(state, call)
     if kind is None or domain is None:
         return _empty()
@@ -118,18 +144,22 @@ def _browse(state: State, call: Call) -> Reply:
 def _page(state: State, call: Call, kind: str, domain: str) -> Reply:
     query = call.query
     size = int(query.get("pageSize", "25"))
-    first = int(query["page"]) == 1 or query["pageAction"] != "next"
+    first = oddities.is_first(state, call)
     filters = tuple(query.getlist("filter"))
     call_id = query.get("callId", "")
     if first and call_id:
         state.qad_access.sessions.pop((call_id, kind, domain, filters), None)
     version = 0 if call_id else state.qad.version
     session = (call_id, kind, domain, filters) if call_id else (version, kind, domain, filters)
-    keys = state.qad_access.rows(session, lambda: _found(state.qad, kind, domain, list(filters)))
+    asked = list(filters) if state.settings.qad_filters else []
+    keys = state.qad_access.rows(session, lambda: _found(state, kind, domain, asked))
     start = 0 if first else (int(query["page"]) - 1) * size
-    rows = [state.qad.encoded(kind, key) for key in keys[start : start + size] if state.qad.exists(key)]
-    more = "true" if start + size < len(keys) else "false"
-    return joined("data", rows, {"auxillaryData": {"HasMoreParams": more}})
+    shown = [key for key in keys[start : start + size] if state.qad.exists(key)]
+    if oddities.is_usual(state):
+        rows = [state.qad.encoded(kind, key) for key in shown]
+    else:
+        rows = [encode(oddities.spelt(state, state.qad.row(kind, key))) for key in shown]
+    return joined("data", rows, oddities.told(state, start + size < len(keys)))
 
 
 def _domain(state: State, call: Call) -> str | None:
@@ -146,12 +176,13 @@ def workspace(domain: str) -> str:
     return f"{domain}_{domain}CO"
 
 
-def _found(store: QadStore, kind: str, domain: str, filters: list[str]) -> list[RowKey]:
+def _found(state: State, kind: str, domain: str, filters: list[str]) -> list[RowKey]:
+    store = state.qad
     keys = store.keys(kind)
     if len(store.domains) > 1:
         keys = [key for key in keys if store.domain_of(key) == domain]
     for text in filters:
-        keys = [key for key in keys if _passes(store.row(kind, key), text.split(","))]
+        keys = [key for key in keys if _passes(oddities.spelt(state, store.row(kind, key)), text.split(","))]
     return list(keys)
 
 
@@ -186,16 +217,18 @@ def _comparable(value: Any) -> str:
     return str(value or "").casefold()
 
 
-def _fields(_state: State, call: Call) -> Reply:
-    for text in call.query.getlist("filter"):
-        parts = text.split(",")
-        kind = BROWSES.get(parts[2]) if len(parts) > 2 and parts[:2] == ["browseURI", "eq"] else None
-        if kind is not None:
-            return reply_json({"data": _columns(kind, parts[2]), "auxillaryData": {"HasMoreParams": "false"}})
-    return _empty()
+def _fields(state: State, call: Call) -> Reply:
+    """The columns of the browses whose ids pass the filters; none where no filter names one."""
+    filters = [text.split(",") for text in call.query.getlist("filter")]
+    named = [one for one in oddities.browse_ids(state) if all(_passes({"browseURI": one}, parts) for parts in filters)]
+    kinds = {browse: oddities.kind_of(state, browse) for browse in named if filters}
+    rows = [row for browse, kind in kinds.items() if kind is not None for row in _columns(state, kind, browse)]
+    size, page = int(call.query.get("pageSize", "25")), int(call.query["page"])
+    start = 0 if oddities.is_first(state, call) else (page - 1) * size
+    return reply_json({"data": rows[start : start + size], **oddities.told(state, start + size < len(rows))})
 
 
-def _columns(kind: str, browse: str) -> list[dict[str, str]]:
+def _columns(state: State, kind: str, browse: str) -> list[dict[str, str]]:
     """A browse's columns, the same whether it has rows or not."""
     kinds = {bool: "logical", int: "integer"}
     return [
@@ -205,7 +238,7 @@ def _columns(kind: str, browse: str) -> list[dict[str, str]]:
             "fieldDataType": "date" if value == SAMPLE_DAY else kinds.get(type(value), "character"),
             "browseURI": browse,
         }
-        for name, value in SAMPLES[kind].items()
+        for name, value in oddities.spelt(state, SAMPLES[kind]).items()
     ]
 
 
@@ -254,8 +287,17 @@ def _workspaces(state: State, _call: Call) -> Reply:
 
 def routes_under(base: str) -> tuple[list[tuple[str, str, Handler]], list[tuple[str, str, Handler]]]:
     """The open and the guarded routes below a context root."""
-    return [("POST", f"{base}/oauth/token", _token)], [
+    opened: list[tuple[str, str, Handler]] = [
+        ("POST", f"{base}/oauth/token", _token),
+        ("POST", f"{base}/api/login", _cookie_login),
+        ("POST", f"{base}/login", _browser_login),
+    ]
+    guarded: list[tuple[str, str, Handler]] = [
         ("GET", f"{base}/api/qracore/browses", _browse),
         ("GET", f"{base}/api/erp/customerV2s", _customer),
         ("GET", f"{base}/api/webshell/workspaces", _workspaces),
+        ("GET", f"{base}/api/qracore/permissionState", oddities.permission),
     ]
+    paths = [path for _, path, _ in (*opened, *guarded)]
+    document = ("GET", f"{base}/api/openapi.json", lambda state, _call: oddities.api_document(state, base, paths))
+    return opened, [*guarded, document]

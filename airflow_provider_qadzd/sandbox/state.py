@@ -11,10 +11,12 @@ from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from . import qad_oddities
 from .clock import Clock
 from .faults import Faults
 from .qad import QadAccess
 from .qad_store import QadStore
+from .qxtend import QxtendRows
 from .seed import plant
 from .web import Call
 from .zendesk import oddities
@@ -40,8 +42,11 @@ class Size:
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     **{f"job_{name}": words for name, words in oddities.CHOICES.items()},
+    **qad_oddities.CHOICES,
     "language": LANGUAGES,
     "token_expiry": ("told", "null", "absent"),
+    "qxtend_prefix": ("numbered", "default", "other"),
+    "qxtend_result": ("success", "warning"),
 }
 
 
@@ -64,6 +69,20 @@ class Settings:
     refresh_token_ttl: int = 2592000
     redirect_uris: list[str] | None = None
     qad_token_ttl: int = 3600
+    qad_basic: bool = True
+    qad_answers: str | None = None
+    qad_browses: dict[str, str] = field(default_factory=dict)
+    qad_hidden_browses: list[str] = field(default_factory=list)
+    qad_spelling: str = "usual"
+    qad_without: list[str] = field(default_factory=list)
+    qad_paging: str = "action"
+    qad_has_more: str = "text"
+    qad_filters: bool = True
+    qad_missing: list[str] = field(default_factory=list)
+    qxtend_prefix: str = "numbered"
+    qxtend_result: str = "success"
+    qxtend_mtom: bool = False
+    qxtend_row_limit: int | None = None
     deny_authorization: bool = False
     search_lag: float = 0.0
     export_host: str = "https://support.sandbox.invalid"
@@ -165,6 +184,7 @@ class State:
             self.zendesk = Store(self.base_url)
             self.qad = QadStore()
             self.qad_access = QadAccess()
+            self.qxtend = QxtendRows()
             plant(self)
 
     @property

@@ -59,6 +59,7 @@ class Call:
     scopes: frozenset[str] = frozenset()
     token: str = ""
     job: dict[str, Any] = field(default_factory=dict)
+    soap: str = ""
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; anything else is refused with 400."""
@@ -107,7 +108,7 @@ class Endpoint:
         if fault is not None and fault.action == "delay":
             await asyncio.sleep(fault.seconds)
         if fault is not None:
-            call.job = fault.job
+            call.job, call.soap = fault.job, fault.soap
         if fault is None or fault.lets_through:
             reply = self.answer(call)
             if reply.later is not None:

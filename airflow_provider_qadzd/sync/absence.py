@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_provider_qadzd.ledger import Ledger, absence
-from airflow_provider_qadzd.qad.client import QadClient
+from airflow_provider_qadzd.qad.reader import QadReader
 from airflow_provider_qadzd.sync.plan import Brake
 
 _PAGE = 100
@@ -29,7 +29,7 @@ class Patience:
 PATIENCE = Patience()
 
 
-def judge(ledger: Ledger, source_id: int, client: QadClient, patience: Patience) -> dict[str, int]:
+def judge(ledger: Ledger, source_id: int, client: QadReader, patience: Patience) -> dict[str, int]:
     """Note which records are gone. How many that are news, by kind."""
     found = {"customer": 0, "contact": 0}
     customers = absence.bound(ledger, source_id, "customer", patience.reads, patience.hours * 3600)
@@ -41,7 +41,7 @@ def judge(ledger: Ledger, source_id: int, client: QadClient, patience: Patience)
     return found
 
 
-def _ask_for_missing(ledger: Ledger, source_id: int, client: QadClient, before: int) -> int:
+def _ask_for_missing(ledger: Ledger, source_id: int, client: QadReader, before: int) -> int:
     """Ask QAD for each missing customer by its key, a page at a time. How many are gone."""
     gone = 0
     for _ in range(MOST_ASKED // _PAGE):
@@ -49,7 +49,9 @@ def _ask_for_missing(ledger: Ledger, source_id: int, client: QadClient, before: 
         if not rows:
             break
         there = {
-            row.record_key for row in rows if client.customer_exists(row.payload.get("shared_set", ""), row.record_key)
+            row.record_key
+            for row in rows
+            if client.customer_exists(row.payload.get("shared_set", ""), row.payload["code"])
         }
         absence.seen_by_key(ledger, source_id, "customer", there)
         not_there = [row.record_key for row in rows if row.record_key not in there]

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
+from operator import attrgetter
 from typing import Any, Literal
 
 from airflow_provider_qadzd.ledger import Ledger, absence, accounts
 from airflow_provider_qadzd.ledger.absence import LastReads
 from airflow_provider_qadzd.ledger.store import iso
-from airflow_provider_qadzd.qad.client import QadClient, Read
+from airflow_provider_qadzd.qad.reader import QadReader, Read
 from airflow_provider_qadzd.records import Contact, Customer, digest
 from airflow_provider_qadzd.sync.absence import PATIENCE, Patience, doubted, judge
 from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
@@ -29,6 +30,7 @@ FULL_AT_LEAST_EVERY = 36 * 3600.0
 """Seconds after which a read is full although nobody asked for it: the nightly one may be paused."""
 
 _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in (Customer, Contact)}
+_VALUES = {record: attrgetter(*names) for record, names in _NAMES.items()}
 
 ReadKind = Literal["customer", "contact"]
 
@@ -55,7 +57,7 @@ class Collected:
 
 
 def collect(
-    ledger: Ledger, source_id: int, client: QadClient, run: str, mapping: FieldMapping = DEFAULT, *,
+    ledger: Ledger, source_id: int, client: QadReader, run: str, mapping: FieldMapping = DEFAULT, *,
     full: bool = False,
     brake: Brake = Brake(),  # noqa: B008 - frozen
     patience: Patience = PATIENCE,
@@ -89,7 +91,7 @@ def delta_since(last: LastReads, columns: str, now: float) -> str:
 
 
 def _collect(
-    ledger: Ledger, source_id: int, client: QadClient, kind: ReadKind, further: Mapping[str, str], run: str, full: bool,
+    ledger: Ledger, source_id: int, client: QadReader, kind: ReadKind, further: Mapping[str, str], run: str, full: bool,
     brake: Brake,
 ) -> Collected:  # fmt: skip
     columns = digest(sorted(further)) if further else ""
@@ -139,13 +141,13 @@ def _unreadable(refused: Mapping[str, int]) -> str:
 def _payloads(page: Iterable[Customer | Contact]) -> Iterator[tuple[str, dict[str, Any]]]:
     for record in page:
         # Not `asdict`: it copies every value, which took a third of a read's time.
-        payload = {name: getattr(record, name) for name in _NAMES[type(record)]}
+        payload = dict(zip(_NAMES[type(record)], _VALUES[type(record)](record), strict=True))
         if isinstance(record, Contact):
             # The customers of a contact are kept apart, so that one person at two of them is one payload.
-            yield record.key, {**payload, "customer": "", "contact_id": record.key}
+            yield record.key, {**payload, "customer": "", "scope": "", "contact_id": record.key}
         else:
-            yield record.code, payload
+            yield record.key, payload
 
 
 def _pairs(page: Iterable[Customer | Contact]) -> list[tuple[str, str]]:
-    return [(record.key, record.customer) for record in page if isinstance(record, Contact)]
+    return [(record.key, record.customer_key) for record in page if isinstance(record, Contact)]

@@ -1,20 +1,19 @@
-"""What the doctor is: checks in order, each one small and ending in a Finding; and the checks of a Zendesk connection.
+"""The doctor's checks of a Zendesk connection; those of what was set up in the account are in `doctor_setup`.
 
 Nothing is written in Zendesk; in the ledger only what every use of a connection writes: the account's row, its token,
-what was learnt of its limits. A check whose ground has failed is skipped and says so: one cause is one failure. The
-checks of what was set up in the account are in `doctor_setup`.
+what was learnt of its limits.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
-from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
+from airflow_provider_qadzd.errors import FixFirst, TryLater
+from airflow_provider_qadzd.findings import Check, Finding, found_in
 from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.identity import Account
 from airflow_provider_qadzd.sync.mapping import DEFAULT, FieldMapping
@@ -24,8 +23,6 @@ from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
 from airflow_provider_qadzd.zendesk.oauth import missing_scopes
 from airflow_provider_qadzd.zendesk.probe import Heard
 from airflow_provider_qadzd.zendesk.wire import ADDRESS, MISSING_SCOPE, Row
-
-Verdict = Literal["ok", "warn", "fail", "skipped"]
 
 REACHABLE, CLOCK, CREDENTIALS, ROLE = "Zendesk address", "clock", "credentials", "role"
 SCOPES, RATE, BULK, LEDGER, KEYS = "scopes", "rate limit", "bulk import", "ledger", "keys"
@@ -52,90 +49,6 @@ NEEDED_SCOPES = (
     "webhooks:write", "triggers:read", "triggers:write",
 )  # fmt: skip
 """What this package uses; `read` and `write` hold them all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found: the check's name, its verdict, a sentence, and what to do next (empty if nothing)."""
-
-    check: str
-    verdict: Verdict
-    what: str
-    advice: str = ""
-
-
-_BECAUSE = "skipped because of: "
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check. It is skipped if one that it `needs` has failed or came to no end, or was itself skipped for that."""
-
-    name: str
-    look: Callable[[], Finding]
-    needs: tuple[str, ...] = ()
-
-
-def examine(checks: Iterable[Check]) -> list[Finding]:
-    """One finding for each check, in order. No check ends the others, whatever happens in it."""
-    findings, broken = [], set[str]()
-    for check in checks:
-        ground = next((name for name in check.needs if name in broken), None)
-        if ground is None:
-            finding, ended = _looked(check)
-        else:
-            finding, ended = Finding(check.name, "skipped", f"{_BECAUSE}{ground}"), False
-        if not ended or finding.verdict == "fail":
-            broken.add(check.name)
-        findings.append(finding)
-    return findings
-
-
-def _looked(check: Check) -> tuple[Finding, bool]:
-    """What the check found, and whether it came to its end."""
-    try:
-        return check.look(), True
-    except QadzdError as error:
-        return found_in(check.name, error), False
-    except Exception as error:  # a doctor that falls over helps nobody; the text may hold anything, the type does not
-        return Finding(check.name, "fail", f"This check broke: {type(error).__name__}.", "Report it as a bug."), False
-
-
-def found_in(check: str, error: QadzdError) -> Finding:
-    """An error as a finding. A limit that is used up for the moment says nothing about the installation."""
-    held_up = isinstance(error, TryLater) and (error.facts.status == 429 or error.facts.code == "BudgetUsedUp")
-    told = " ".join(part for part in (error.what, f"[{error.facts}]" if str(error.facts) else "") if part)
-    advice = error.advice or ("Run the doctor again in a minute." if isinstance(error, TryLater) else "")
-    return Finding(check, "warn" if held_up else "fail", told, advice)
-
-
-def summary(findings: Sequence[Finding]) -> str:
-    """`12 checks: 10 ok, 1 warnings, 1 failures`, and how many were skipped if any."""
-    count = {verdict: sum(one.verdict == verdict for one in findings) for verdict in ("ok", "warn", "fail", "skipped")}
-    line = f"{len(findings)} checks: {count['ok']} ok, {count['warn']} warnings, {count['fail']} failures"
-    return line + (f", {count['skipped']} skipped" if count["skipped"] else "")
-
-
-def failed(findings: Iterable[Finding]) -> bool:
-    """Whether anything must be repaired, or could not be looked at."""
-    return any(one.verdict == "fail" or one.what.startswith(_BECAUSE) for one in findings)
-
-
-def as_table(findings: Sequence[Finding]) -> str:
-    """For people: verdict, check and sentence in columns, the advice under it, and the counts last."""
-    width = max((len(one.check) for one in findings), default=0)
-    lines = []
-    for one in findings:
-        lines.append(f"{one.verdict:<8}{one.check:<{width}}  {one.what}".rstrip())
-        if one.advice:
-            lines.append(f"{'':<{8 + width}}  -> {one.advice}")
-    return "\n".join([*lines, summary(findings)])
-
-
-def as_json(by_flow: Mapping[str, Sequence[Finding]]) -> str:
-    """For machines: the findings of each flow, and whether any of them is a failure."""
-    flows = [{"flow": name, "findings": [asdict(one) for one in found]} for name, found in by_flow.items()]
-    return json.dumps({"failed": any(map(failed, by_flow.values())), "flows": flows}, indent=2)
 
 
 class Opened(Protocol):

@@ -9,11 +9,12 @@ import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from airflow_provider_qadzd.findings import Check, Finding
 from airflow_provider_qadzd.ledger import health
 from airflow_provider_qadzd.ledger.store import epoch_of, iso
 from airflow_provider_qadzd.ledger.vault import SIGNING, SealedRow
 from airflow_provider_qadzd.records import Kind
-from airflow_provider_qadzd.sync.doctor import CREDENTIALS, KEYS, LEDGER, MAPPING, ROLE, SCOPES, Check, Finding, Patient
+from airflow_provider_qadzd.sync.doctor import CREDENTIALS, KEYS, LEDGER, MAPPING, ROLE, SCOPES, Patient
 from airflow_provider_qadzd.sync.fields import KINDS, OURS, fields_there
 from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, WEBHOOK_NAME, recognised, webhook_path
 from airflow_provider_qadzd.zendesk.connection import LOOPBACK

@@ -145,10 +145,10 @@ class _Look:
         gone = [one for one in page if not one.active]
         known = drift.known_gone(self.ledger, self.flow, kind, [one.key for one in gone])
         for one in gone:
-            before = known.get(one.key)
-            same = before is not None and before.zendesk_id == one.zendesk_id
-            # One by one: a look that is stopped goes on after those about which it has asked.
-            self._note([before if before is not None and same else self._merged_or_deleted(kind, one)])
+            difference = known.get(one.key)
+            if difference is None or difference.zendesk_id != one.zendesk_id:
+                difference = self._merged_or_deleted(kind, one)
+            self._note([difference])  # one by one: a look that is stopped does not ask about these again
 
     def _merged_or_deleted(self, kind: Kind, one: Moved) -> Difference:
         self.lookups += 1

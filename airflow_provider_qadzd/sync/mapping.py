@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from airflow_provider_qadzd.errors import FixFirst
 from airflow_provider_qadzd.records import Contact, Customer, Kind, Wanted, digest, fold
@@ -24,6 +25,8 @@ ORGANIZATION_FIELDS = {
     "qad_customer": "QAD customer",
     "qad_status": "QAD status",
     "qad_link": "QAD customer page",
+    "qad_orders": "QAD orders",
+    "qad_billing": "QAD billing",
     "qad_city": "QAD city",
     "qad_country": "QAD country",
 }
@@ -35,7 +38,7 @@ USER_FIELDS = {"qad_contact": "QAD contact", "qad_function": "QAD function"}
 QAD_FIELDS: Mapping[str, tuple[str, ...]] = {
     "organization": (
         "code", "name", "status", "active", "shared_set", "domain", "business_relation", "street", "city", "postcode",
-        "country", "email", "phone", "modified", "page",
+        "country", "email", "phone", "modified", "page", "orders", "billing",
     ),
     "user": (
         "contact", "name", "email", "phone", "function", "primary", "business_relation", "address_type", "shared_set",
@@ -54,7 +57,9 @@ ZENDESK_FIELDS: Mapping[str, tuple[str, ...]] = {
 LISTS = ("tags", "domain_names")
 """Standard fields that are always lists."""
 
-_KEYS = frozenset({"code", "contact", "shared_set", "domain", "status", "active", "primary", "page"})
+_KEYS = frozenset(
+    {"code", "contact", "shared_set", "domain", "status", "active", "primary", "page", "orders", "billing"}
+)
 """QAD fields in which no value is junk."""
 
 STATUS = "organization_fields.qad_status"
@@ -138,6 +143,8 @@ DEFAULT = FieldMapping(
             "organization_fields.qad_customer": "{code}",
             "organization_fields.qad_status": "{status}",
             "organization_fields.qad_link": "{page}",
+            "organization_fields.qad_orders": "{orders}",
+            "organization_fields.qad_billing": "{billing}",
             "organization_fields.qad_city": "{city}",
             "organization_fields.qad_country": "{country}",
         },
@@ -162,7 +169,8 @@ class Rules:
     """What a flow's owner may choose. `organization` and `user` are templates of external ids.
 
     Organization template: `{code}`, `{shared_set}`, `{domain}`. User template: `{contact}`, `{shared_set}`, `{domain}`.
-    `customer_page` is the address of a customer's page in QAD: `{code}`, `{shared_set}`, `{domain}`.
+    `customer_page`, `orders_page` and `billing_page` are the addresses of a customer's pages in QAD: `{code}`,
+    `{shared_set}`, `{domain}`. Orders and invoices themselves stay there: a link is all that Zendesk gets of them.
     """
 
     organization: str = "{code}"
@@ -170,13 +178,16 @@ class Rules:
     customer_page: str = ""
     mapping: FieldMapping = DEFAULT
     policies: Policies = field(default_factory=Policies)
+    orders_page: str = ""
+    billing_page: str = ""
 
     @property
     def digest(self) -> str:
         """Changes when stored payloads must be mapped again."""
         chosen = [self.policies.customer_inactive, self.policies.contact_ended, self.policies.email_missing]
         return digest(
-            MAPPING_VERSION, self.organization, self.user, self.customer_page, self.mapping.digest, chosen
+            MAPPING_VERSION, self.organization, self.user, self.customer_page, self.mapping.digest, chosen,
+            self.orders_page, self.billing_page,
         )  # fmt: skip
 
 
@@ -190,7 +201,8 @@ def organization_of(customer: Customer, rules: Rules, ended: bool = False) -> Wa
         "status": "active" if active else "inactive", "business_relation": customer.business_relation,
         "street": customer.street, "city": customer.city, "postcode": customer.postcode, "country": customer.country,
         "email": customer.email, "phone": customer.phone, "modified": customer.modified,
-        "page": _page(customer, rules),
+        "page": _page(rules.customer_page, customer), "orders": _page(rules.orders_page, customer),
+        "billing": _page(rules.billing_page, customer),
     }  # fmt: skip
     body = {"external_id": external_id, **_body("organization", values, rules.mapping)}
     if rules.policies.customer_inactive == "ignore":
@@ -199,7 +211,7 @@ def organization_of(customer: Customer, rules: Rules, ended: bool = False) -> Wa
         body["tags"] = [*body["tags"], INACTIVE]
     name = as_text(body.get("name"))
     owners, aside = rules.mapping.owners("organization"), "" if name else "no_name"
-    return Wanted("organization", customer.code, external_id, body, name, aside=aside, ended=ended, owners=owners)
+    return Wanted("organization", customer.key, external_id, body, name, aside=aside, ended=ended, owners=owners)
 
 
 def user_of(contact: Contact, rules: Rules, ended: bool = False) -> Wanted:
@@ -276,7 +288,7 @@ def _filled(template: str, **parts: str) -> str:
         ) from None
 
 
-def _page(customer: Customer, rules: Rules) -> str:
-    return rules.customer_page and _filled(
-        rules.customer_page, code=customer.code, shared_set=customer.shared_set, domain=customer.domain
-    )
+def _page(template: str, customer: Customer) -> str:
+    """The address with its parts percent-encoded: a customer code cannot break out of it."""
+    parts = {"code": customer.code, "shared_set": customer.shared_set, "domain": customer.domain}
+    return template.format(**{name: quote(part, safe="") for name, part in parts.items()})

@@ -7,10 +7,18 @@ import os
 import platform
 from pathlib import Path
 
-from tests.bench import floors, pace, receiver, size, tickets
+from tests.bench import floors, pace, qxtend, receiver, rest, size, tickets
 from tests.bench.measures import Measure, Watch, show, write
 
-CASES = {"floors": floors, "size": size, "pace": pace, "tickets": tickets, "receiver": receiver}
+CASES = {
+    "floors": floors,
+    "size": size,
+    "pace": pace,
+    "rest": rest,
+    "qxtend": qxtend,
+    "tickets": tickets,
+    "receiver": receiver,
+}
 FILE = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
 

@@ -22,6 +22,8 @@ from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.ledger.identity import Account, Flow
 from airflow_provider_qadzd.ledger.vault import Secrets, Vault
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect
+from airflow_provider_qadzd.qad.reader import NOTHING, QadReader, Read
+from airflow_provider_qadzd.records import Contact
 from airflow_provider_qadzd.sync.mapping import ORGANIZATION_FIELDS, USER_FIELDS
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.oauth import OAuthClient, ZendeskAuth
@@ -90,6 +92,25 @@ def ledgers(folder: Path) -> Iterator[dict[str, Ledger]]:
             ledger.engine.dispose()
     finally:
         server.cleanup()
+
+
+class CustomersOnly:
+    """A QAD reader without its contacts, for cases that measure how customers are read."""
+
+    def __init__(self, reader: QadReader) -> None:
+        self.customers, self.changed_customers = reader.customers, reader.changed_customers
+        self.customer_exists, self.columns = reader.customer_exists, reader.columns
+        self.check_columns = reader.check_columns
+
+    def contacts(self, further: object = NOTHING) -> Read[Contact]:
+        def nothing(read: Read[Contact]) -> Iterator[list[Contact]]:
+            read.end()
+            yield from ()
+
+        return Read(nothing)
+
+    def changed_contacts(self, _since: str, _further: object = NOTHING) -> Read[Contact] | None:
+        return None
 
 
 KEY = Fernet.generate_key().decode()

@@ -85,6 +85,19 @@ def qad_connection(url: str, **extra: object) -> str:
     )
 
 
+def qxtend_connection(url: str, **extra: object) -> str:
+    """A QXtend connection as Airflow reads it from a variable."""
+    return json.dumps(
+        {
+            "conn_type": "qad_qxtend",
+            "host": f"{url}/qxi/services/QdocWebService",
+            "login": "svc_zendesk",
+            "password": "sandbox",
+            "extra": {"receiver": "QADERP", **extra},
+        }
+    )
+
+
 def zendesk_connection(url: str, **extra: object) -> str:
     """A Zendesk connection as Airflow reads it from a variable."""
     return json.dumps(

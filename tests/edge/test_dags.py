@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger.schema import credential
 from airflow_provider_qadzd.ledger.vault import Secrets
 from airflow_provider_qadzd.sandbox import Sandbox
+from tests.edge.conftest import qad_connection, qxtend_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 DAGS = Path(__file__).parents[2] / "dags"
@@ -80,10 +82,13 @@ def test_every_dag_is_parsed(dags: dict[str, DAG]) -> None:
         assert dag.catchup is False
 
 
+@pytest.mark.parametrize("qad", [qad_connection, qxtend_connection], ids=["REST", "QXtend"])
 def test_accounts_arrive_and_a_second_run_writes_nothing(
-    dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection
-) -> None:
+    qad: Callable[[str], str], dags: dict[str, DAG], sandbox: Sandbox, ledger_file: sqlite3.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """One run puts every customer and contact into Zendesk; the next makes not one write."""
+    monkeypatch.setenv("AIRFLOW_CONN_QAD_DEFAULT", qad(sandbox.url))
     run(dags["qadzd_onboard"])
     result = run(dags["qadzd_sync_accounts"])
     assert returned(result, "apply")["outcomes"]["organization"] == {"created": 39, "adopted": 1}

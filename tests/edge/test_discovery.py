@@ -32,7 +32,9 @@ def airflow(*words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("conn_type", "hook"), [("qad", "QadHook"), ("zendesk_support", "ZendeskHook")], ids=["qad", "zendesk"]
+    ("conn_type", "hook"),
+    [("qad", "QadHook"), ("qad_qxtend", "QxtendHook"), ("zendesk_support", "ZendeskHook")],
+    ids=["qad", "qxtend", "zendesk"],
 )
 def test_connection_types_have_hooks_and_forms(conn_type: str, hook: str) -> None:
     """Each connection type brings its hook and the fields of its form."""

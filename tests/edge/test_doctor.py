@@ -14,11 +14,11 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_qadzd import config
 from airflow_provider_qadzd.doctor import examine_flow
+from airflow_provider_qadzd.findings import Finding
 from airflow_provider_qadzd.hooks.zendesk import ZendeskHook
 from airflow_provider_qadzd.ledger.vault import SIGNING, Secrets
 from airflow_provider_qadzd.operators.flow import OpenFlow
 from airflow_provider_qadzd.sandbox import Sandbox
-from airflow_provider_qadzd.sync.doctor import Finding
 from airflow_provider_qadzd.sync.onboard import onboard
 from tests.edge.conftest import qad_connection, zendesk_connection
 

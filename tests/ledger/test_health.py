@@ -6,7 +6,7 @@ from airflow_provider_qadzd.ledger import Ledger, health, tickets
 from airflow_provider_qadzd.ledger.health import KnownFlow
 from airflow_provider_qadzd.ledger.store import iso
 from tests.conftest import START, SetClock
-from tests.ledger.rows import QAD, ZENDESK, a_flow, a_wanted, an_end, settle, want
+from tests.ledger.rows import QAD, ZENDESK, a_flow, a_wanted, in_step, want
 from tests.ledger.test_tickets import a_delivery, a_ticket
 
 
@@ -14,18 +14,20 @@ def test_a_flow_is_known_only_once_it_was_used(ledger: Ledger) -> None:
     """Asking for a flow makes none; a used one tells both ends and its templates."""
     assert health.known_flow(ledger, "default") is None
     assert health.known_flow(ledger, "default") is None
-    a_flow(ledger)
-    assert health.known_flow(ledger, "default") == KnownFlow(QAD, "10USA", ZENDESK, "{code}", "{contact}")
+    flow = a_flow(ledger)
+    assert health.known_flow(ledger, "default") == KnownFlow(flow, QAD, "10USA", ZENDESK, "{code}", "{contact}")
 
 
 def test_linked_organizations_prove_an_account(ledger: Ledger) -> None:
-    """Linked organizations of this account alone are told, by key order, with the external id that they were given."""
+    """Linked organizations of this account alone are told, by key order, with the external id they have in Zendesk."""
     flow = a_flow(ledger)
     other = a_flow(ledger, "other", zendesk="https://other.zendesk.com")
-    want(ledger, flow, a_wanted("B", external_id="Key-B"), a_wanted("A"), a_wanted("U", "user"), a_wanted("new"))
-    want(ledger, other, a_wanted("A"))
-    settle(ledger, flow, an_end("organization", "B", 12), an_end("organization", "A", 11), an_end("user", "U", 13))
-    settle(ledger, other, an_end("organization", "A", 21))
+    in_step(ledger, flow, 12, a_wanted("B", external_id="Key-B"))
+    in_step(ledger, flow, 11, a_wanted("A"))
+    in_step(ledger, flow, 13, a_wanted("U", "user"))
+    in_step(ledger, flow, 14, a_wanted("C"), external_folded="")
+    in_step(ledger, other, 21, a_wanted("A"))
+    want(ledger, flow, a_wanted("new"))
     assert health.linked_organizations(ledger, flow.account_id) == {11: "a", 12: "key-b"}
     assert health.linked_organizations(ledger, flow.account_id, limit=1) == {11: "a"}
     assert health.linked_organizations(ledger, 99) == {}

@@ -25,7 +25,8 @@ links = st.fixed_dictionaries(
         "users": st.dictionaries(
             st.sampled_from(USERS), st.tuples(st.sampled_from(FLOWS), st.sampled_from(["P", "Q"]))
         ),
-        "pairs": st.dictionaries(st.tuples(CONTACTS, st.sampled_from(KEYS)), st.sampled_from([None, "2026-01-02"])),
+        "pairs": st.sets(st.tuples(CONTACTS, st.sampled_from(KEYS))),
+        "left": st.sets(st.tuples(CONTACTS, st.sampled_from(KEYS))),
     }
 )
 sent = st.lists(
@@ -53,14 +54,9 @@ def put_links(tx: Transaction, drawn: dict[str, Any]) -> None:
         for kind, name in (("organization", "homes"), ("user", "users"))
         for zendesk_id, (flow, key) in drawn[name].items()
     }
-    for ((flow, contact), customer), ended_at in drawn["pairs"].items():
-        pair = {
-            "kind": "membership",
-            "flow_id": flow,
-            "record_key": contact,
-            "other_key": customer,
-            "ended_at": ended_at,
-        }
+    for (flow, contact), customer in drawn["pairs"]:
+        ended = "2026-02-01T00:00:00.000Z" if ((flow, contact), customer) in drawn["left"] else None
+        pair = {"kind": "membership", "flow_id": flow, "record_key": contact, "other_key": customer, "ended_at": ended}
         rows["membership", flow, contact, customer] = {**row, **pair, "zendesk_id": None}
     tx.execute(delete(link))
     for one in rows.values():
@@ -115,7 +111,7 @@ def test_matches_are_moved_page_by_page(ledger: Ledger) -> None:
         drawn = [(1, None, "open", None)] * 7
         tickets.write_tickets(tx, 1, list(rows_of(drawn)))
         tickets.write_tickets(tx, 2, list(rows_of(drawn)))
-        put_links(tx, {"homes": {}, "users": {1: (1, "P")}, "pairs": {((1, "P"), "C1"): None}})
+        put_links(tx, {"homes": {}, "users": {1: (1, "P")}, "pairs": {((1, "P"), "C1")}, "left": set()})
         assert list(matching.moved_matches(tx, 1, -1, 3)[1]) == [1, 2, 3]
         assert list(matching.moved_matches(tx, 1, 3, 100)[1]) == [4, 5, 6, 7]
         assert len(tx.execute(select(ticket)).all()) == 14

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 import requests
 
 from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
-from airflow_provider_qadzd.qad.auth import Login, QadAuth, normalised_base_url, verification
+from airflow_provider_qadzd.qad.auth import Login, QadAuth
+from airflow_provider_qadzd.qad.http import normalised_base_url, verification
 from airflow_provider_qadzd.records import Token
 from tests.qad.replies import BASE, FakeClock, MemoryTokens, Replies, Reply, session_of
 
@@ -102,7 +104,7 @@ def test_a_refused_refresh_token_falls_back_to_the_password() -> None:
     assert [form(sent).get("grant_type") for sent in replies.sent[:2]] == ["refresh_token", "password"]
 
 
-@pytest.mark.parametrize("told", [None, "", "soon", 0], ids=["missing", "blank", "nonsense", "zero"])
+@pytest.mark.parametrize("told", [None, "", "soon", 0, "inf"], ids=["missing", "blank", "nonsense", "zero", "endless"])
 def test_a_token_whose_life_is_not_told_gets_the_configured_one(told: object) -> None:
     """Without a usable `expires_in` the setting counts."""
     tokens = MemoryTokens()
@@ -147,7 +149,7 @@ def test_a_second_401_is_handed_on() -> None:
         pytest.param(Reply(403), FixFirst, "forbids", id="403"),
         pytest.param(Reply(404), FixFirst, "context root", id="404"),
         pytest.param(Reply(302, headers={"Location": "/login.jsp"}), FixFirst, "login page", id="redirect"),
-        pytest.param(Reply(200, {"token": "x"}), FixFirst, "no access token", id="no token in the answer"),
+        pytest.param(Reply(200, {"token": "x"}), FixFirst, "no access_token", id="no token in the answer"),
         pytest.param(Reply(200, b"<html>"), TryLater, "platform fault", id="a page"),
         pytest.param(Reply(503, headers={"Retry-After": "9"}), TryLater, "Wait 9 s", id="away"),
         pytest.param(Reply(error=requests.ConnectionError("refused")), TryLater, "does not answer", id="refused"),
@@ -197,6 +199,51 @@ def test_credentials_never_leave_the_base_url(address: str) -> None:
     assert replies.sent == []
 
 
+COOKIE = replace(LOGIN, mode="cookie", client_id="")
+SESSION = {"sessionId": "s-1"}
+
+
+def test_a_cookie_session_is_begun_with_json_and_kept() -> None:
+    """The session id of QAD's own login goes along as a cookie, beside those that a load balancer set."""
+    balancer = {"Set-Cookie": "route=n1; Path=/"}
+    replies, tokens = Replies(Reply(body=SESSION, headers=balancer), Reply(body=b"ok")), MemoryTokens()
+    session = session_of(replies)
+    session.cookies.set("route", "n1", domain="qad.example.invalid")
+    session.cookies.set("JSESSIONID", "of-the-load-balancer", domain="qad.example.invalid")
+    session.auth = QadAuth(COOKIE, session, tokens, FakeClock())
+    session.get(f"{BASE}/api/x", timeout=5)
+    login, call = replies.sent
+    assert (login.url, login.headers["Content-Type"]) == (f"{BASE}/api/login", "application/json")
+    assert json.loads(login.body or b"") == {"username": "svc", "password": "s3cret-pass"}
+    assert sorted(call.headers["Cookie"].split("; ")) == ["JSESSIONID=s-1", "route=n1"]
+    assert "Authorization" not in call.headers
+    assert tokens.kept[COOKIE.credential].access == "s-1"
+
+
+@pytest.mark.parametrize(
+    "lapsed",
+    [
+        pytest.param(Reply(401), id="401"),
+        pytest.param(Reply(302, headers={"Location": "/clouderp/login.jsp?error=1"}), id="302 to the login page"),
+        pytest.param(Reply(200, b"<html>", headers={"Content-Type": "text/html;charset=UTF-8"}), id="a page with 200"),
+    ],
+)
+def test_a_lapsed_cookie_session_costs_one_login(lapsed: Reply) -> None:
+    """To a cookie that it does not know QAD answers as to a browser; one login and one repetition follow."""
+    replies = Replies(Reply(body=SESSION), lapsed, Reply(body={"sessionId": "s-2"}), lapsed)
+    answer = get(replies, login=COOKIE)
+    assert (answer.status_code, replies.left) == (lapsed.status, [])
+    assert replies.sent[-1].headers["Cookie"] == "JSESSIONID=s-2"
+
+
+def test_a_refresh_that_is_answered_with_a_page_falls_back_to_the_password() -> None:
+    """However QAD says that a refresh token is spent, a login follows, and the next task does not stumble again."""
+    tokens = kept(Token("token-0", "refresh-0", FakeClock().now - 1))
+    replies = Replies(Reply(200, b"<html>down</html>"), Reply(body=AGAIN), Reply())
+    get(replies, tokens)
+    assert [form(sent).get("grant_type") for sent in replies.sent[:2]] == ["refresh_token", "password"]
+
+
 def test_no_secret_shows_in_a_repr() -> None:
     """What is printed by accident holds no secret."""
     auth = QadAuth(LOGIN, requests.Session(), MemoryTokens())
@@ -206,13 +253,13 @@ def test_no_secret_shows_in_a_repr() -> None:
 def test_a_token_is_kept_by_instance_and_user() -> None:
     """A connection that points to another instance, or another user, never finds the old token."""
     others = [replace(LOGIN, base_url=BASE + "2"), replace(LOGIN, username="b"), replace(LOGIN, client_id="b")]
-    assert len({login.credential for login in [LOGIN, *others, replace(LOGIN, where="connection b")]}) == 4
+    assert len({login.credential for login in [LOGIN, COOKIE, *others, replace(LOGIN, where="connection b")]}) == 5
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        pytest.param({"mode": "cookie"}, "auth 'cookie' is not known", id="unknown mode"),
+        pytest.param({"mode": "saml"}, "auth 'saml' is not known", id="unknown mode"),
         pytest.param({"client_id": ""}, "client_id is missing", id="no client id"),
         pytest.param({"username": ""}, "login is missing", id="no login"),
         pytest.param({"password": ""}, "password is missing", id="no password"),

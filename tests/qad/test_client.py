@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_qadzd.errors import FixFirst, QadzdError
 from airflow_provider_qadzd.qad import browse
 from airflow_provider_qadzd.qad.client import QadSettings, connect
+from airflow_provider_qadzd.qad.http import received
 from airflow_provider_qadzd.settings import settings_from
 from tests.qad.replies import (
     BASE,
@@ -43,6 +44,38 @@ def test_a_read_is_complete_when_qad_says_there_is_no_more() -> None:
     first, second = replies.query(1), replies.query(2)
     assert (first["page"], first["pageAction"], second["page"], second["pageAction"]) == ("1", "first", "2", "next")
     assert first["callId"] == second["callId"] != replies.query(0)["callId"]
+
+
+@pytest.mark.parametrize(
+    ("change", "actions"),
+    [
+        pytest.param({}, ["first", "next"], id="by action"),
+        pytest.param({"page_action_next": "forward"}, ["first", "forward"], id="by a site's own action"),
+        pytest.param({"paging": "number"}, ["first", "first"], id="by page number"),
+    ],
+)
+def test_later_pages_are_asked_for_as_the_site_pages(change: dict[str, Any], actions: list[str]) -> None:
+    """How later pages are asked for is a setting, because nobody has documented it."""
+    replies = Replies(FIELDS, page(row("A"), more=True), page(row("B")))
+    assert codes(replies, replace(PLAIN, **change)) == ([["A"], ["B"]], True, "")
+    assert [replies.query(number)["pageAction"] for number in (1, 2)] == actions
+
+
+@pytest.mark.parametrize(
+    ("only", "reason"),
+    [
+        pytest.param(page(row("A"), more=False), "", id="QAD says that it is all"),
+        pytest.param(page(row("A"), more=None), "", id="QAD says nothing, and there was room for more"),
+        pytest.param(page(more=None), "", id="nothing at all"),
+        pytest.param(page(row("A"), row("B"), more=None), "more than one page of 2 rows", id="as many as fit"),
+        pytest.param(page(row("A"), more=True), "more than one page of 2 rows", id="QAD says that there is more"),
+    ],
+)
+def test_everything_can_be_read_in_one_page(only: Reply, reason: str) -> None:
+    """Where no paging works one large page is asked for; it is complete if it was not full."""
+    replies = Replies(FIELDS, only)
+    _, complete, told = codes(replies, replace(PLAIN, paging="one_page", page_size=2))
+    assert (complete, reason in told, replies.left) == (not reason, True, [])
 
 
 def test_the_call_id_can_be_left_out() -> None:
@@ -181,6 +214,13 @@ def test_contacts_are_read_with_their_own_columns() -> None:
     assert replies.query(1)["browseId"] == browse.CONTACTS_BROWSE
 
 
+def test_an_answer_without_end_is_not_read_on() -> None:
+    """A page beyond all sense is refused by its size, with what to ask for instead."""
+    answer = session_of(Replies(Reply(body=b"[" * 2**21))).get(f"{BASE}/api/x?secret=1", stream=True, timeout=5)
+    with pytest.raises(FixFirst, match=r"larger than 1 MiB\. \[system=qad.*path=/clouderp/api/x .*smaller pages"):
+        received(answer, largest=2**20)
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -188,6 +228,8 @@ def test_contacts_are_read_with_their_own_columns() -> None:
         pytest.param({"customer_columns": {"code": ""}}, "code cannot be left out", id="no code"),
         pytest.param({"contact_filters": ("contact.x",)}, "contact_filters.*not a browse filter", id="a bad filter"),
         pytest.param({"page_size": 0}, "at least 1", id="pages of nothing"),
+        pytest.param({"paging": "cursor"}, "Use one of action, number, one_page", id="an unknown way of paging"),
+        pytest.param({"customer_scope": "company"}, "none, shared_set, domain", id="an unknown scope"),
     ],
 )
 def test_settings_are_checked_before_anything_is_sent(changes: dict[str, Any], match: str) -> None:
@@ -266,7 +308,17 @@ def test_a_customer_can_be_asked_for_by_key(reply: Reply, expected: bool | None)
     """Only a clear "not found" is False; where the instance cannot be asked, the answer is None."""
     replies = Replies(reply)
     assert client_of(replies).customer_exists("All", "A") is expected
-    assert replies.query(0) == {"sharedSetCode": "All", "customerCode": "A", "viewUri": browse.CUSTOMER_VIEW}
+    assert replies.query(0) == {"sharedSetCode": "All", "customerCode": "A", "viewUri": QadSettings().customer_view}
+
+
+def test_the_entity_that_is_asked_by_key_is_a_setting() -> None:
+    """Another site's entity has another path and view; without one, nothing is asked."""
+    replies = Replies(Reply(body={"customers": [{"customerCode": "a"}]}))
+    settings = replace(PLAIN, customer_path="/api/erp/customers", customer_view="urn:be:x.ICustomer")
+    assert client_of(replies, settings).customer_exists("All", "A") is True
+    assert replies.sent[0].path_url.startswith("/clouderp/api/erp/customers?")
+    assert replies.query(0)["viewUri"] == "urn:be:x.ICustomer"
+    assert client_of(Replies(), replace(PLAIN, customer_path="")).customer_exists("All", "A") is None
 
 
 @pytest.mark.parametrize("reply", [Reply(401), Reply(500)], ids=["401", "500"])
@@ -287,43 +339,3 @@ def test_a_login_that_fails_during_a_look_up_raises() -> None:
 def test_a_customer_without_a_shared_set_cannot_be_asked_for() -> None:
     """Without its whole key nothing is sent."""
     assert client_of(Replies()).customer_exists("", "A") is None
-
-
-def test_the_check_says_what_is_there() -> None:
-    """The check uses fields, columns and paging of both browses and names the columns that are missing."""
-    contacts = {"ad_mstr.ad_addr": "A", "contact.ContactName": "Ann", "contact.Contact_ID": 1}
-    replies = Replies(FIELDS, page(row("A"), more=True), page(row("B")), field_list(*contacts), page(contacts))
-    said = client_of(replies).check()
-    assert said.startswith(f"QAD at {BASE}: customers from {browse.CUSTOMERS_BROWSE} (no active, ")
-    assert f"contacts from {browse.CONTACTS_BROWSE} (no address_type, " in said
-    assert "contact_id" not in said
-    assert replies.left == []
-
-
-@pytest.mark.parametrize(
-    ("replies", "match"),
-    [
-        pytest.param([Reply(404)], "context root", id="a wrong address"),
-        pytest.param([page(), page()], "knows no browse.*Check customers_browse", id="an unknown browse"),
-        pytest.param([field_list("c.kode", "c.name"), page()], r"no column 'c\.code'.*c\.kode", id="a wrong column"),
-        pytest.param([FIELDS, page(row("A"), more=True), page(row("A"))], "Check page_action_next", id="wrong paging"),
-    ],
-)
-def test_the_check_names_what_is_wrong(replies: list[Reply], match: str) -> None:
-    """Each thing that a person can set wrong has its own sentence."""
-    with pytest.raises(FixFirst, match=match):
-        client_of(Replies(*replies)).check()
-
-
-def test_the_check_names_a_workspace_without_rows() -> None:
-    """An empty or misspelled workspace is no error, but it is said."""
-    contacts = field_list("ad_mstr.ad_addr", "contact.ContactName")
-    replies = Replies(FIELDS, page(row("A")), page(), contacts, page(), page())
-    said = client_of(replies, replace(PLAIN, workspaces=("D1", "D2"))).check()
-    assert "customerV2s (no rows in D2, no active" in said
-    assert "cm803 (no rows in D1, no rows in D2, " in said
-
-
-def test_people_get_an_address_to_open() -> None:
-    """The customer's page is made from the configured template."""
-    assert client_of(Replies()).customer_page("A/1") == f"{BASE}/#/customers/A%2F1"

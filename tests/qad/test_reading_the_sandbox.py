@@ -169,7 +169,7 @@ def test_wrong_credentials_are_named_and_not_repeated(
 ) -> None:
     """Each way of signing in says which connection to look at, after one attempt."""
     with pytest.raises(FixFirst, match=match):
-        opened(**changes).check()
+        everything(opened(**changes).customers())
     assert sum(sandbox.get_control("stats")["calls"].values()) == 1
 
 
@@ -222,22 +222,3 @@ def test_a_customer_is_found_by_its_key_or_not(sandbox: Sandbox, opened: Opener)
     customer = next(opened().customers())[0]
     assert opened().customer_exists(customer.shared_set, customer.code) is True
     assert opened().customer_exists(customer.shared_set, "ZZ999") is False
-
-
-def test_the_check_passes_and_names_both_browses(opened: Opener) -> None:
-    """A good connection gives one line with both browses and nothing missing."""
-    said = opened().check()
-    assert "customerV2s; contacts from urn:browse:mfg:cm803." in said
-    assert "(no " not in said
-
-
-def test_the_check_names_a_wrong_context_root(sandbox: Sandbox, opened: Opener) -> None:
-    """An address without the context root is what people get wrong first."""
-    with pytest.raises(FixFirst, match="context root, such as /clouderp"):
-        opened(base_url=f"{sandbox.url}/erp").check()
-
-
-def test_a_machine_that_does_not_answer_is_tried_later(opened: Opener) -> None:
-    """A refused connection says that QAD does not answer, and is no fault of the settings."""
-    with pytest.raises(TryLater, match="QAD does not answer"):
-        opened(base_url="http://127.0.0.1:9/clouderp").check()

@@ -10,6 +10,7 @@ from typing import Any
 
 import requests
 
+from airflow_provider_qadzd.findings import Finding, examine
 from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.ledger.budget import LedgerBudget
 from airflow_provider_qadzd.ledger.identity import Account
@@ -17,7 +18,7 @@ from airflow_provider_qadzd.ledger.vault import Secrets, Vault
 from airflow_provider_qadzd.records import Clock, SystemClock
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sync import doctor, doctor_setup
-from airflow_provider_qadzd.sync.doctor import Finding, Patient, examine
+from airflow_provider_qadzd.sync.doctor import Patient
 from airflow_provider_qadzd.sync.onboard import onboard
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings

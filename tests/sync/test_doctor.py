@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_qadzd.errors import Facts, FixFirst, TryLater
+from airflow_provider_qadzd.findings import Check, Finding, as_table, examine, failed, summary
 from airflow_provider_qadzd.records import SystemClock
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sync import doctor, doctor_setup
-from airflow_provider_qadzd.sync.doctor import Check, Finding, Patient, examine
+from airflow_provider_qadzd.sync.doctor import Patient
 from airflow_provider_qadzd.zendesk.connection import ZendeskSettings
 from airflow_provider_qadzd.zendesk.probe import Heard
 from tests.sync.clinic import Clinic, Opened, onboarded, verdicts
@@ -38,7 +39,7 @@ def spoilt(clinic: Clinic, **row: Any) -> None:
 def test_a_healthy_account_has_no_complaint(clinic: Clinic) -> None:
     """Everything is ok in an account that was just onboarded, and each finding says what was seen."""
     found = clinic.examined()
-    assert {one.verdict for one in found.values()} == {"ok"}, doctor.as_table(list(found.values()))
+    assert {one.verdict for one in found.values()} == {"ok"}, as_table(list(found.values()))
     assert len(found) == 14
     assert "700 calls a minute" in found["rate limit"].what
     assert "is 489" in found["rate limit"].what
@@ -251,7 +252,7 @@ def test_what_rests_on_a_failure_is_skipped() -> None:
     )
     assert [one.verdict for one in found] == ["fail", "skipped", "skipped", "warn", "skipped", "ok"]
     assert [one.what for one in found][1:3] == ["skipped because of: a", "skipped because of: b"]
-    assert doctor.summary(found) == "6 checks: 1 ok, 1 warnings, 1 failures, 3 skipped"
+    assert summary(found) == "6 checks: 1 ok, 1 warnings, 1 failures, 3 skipped"
 
 
 def raising(error: Exception) -> Callable[[], Finding]:
@@ -287,13 +288,13 @@ def test_what_rests_on_a_limit_is_skipped() -> None:
     busy = TryLater("Busy.", facts=Facts(status=429))
     found = examine([Check("a", raising(busy)), Check("b", finding("b", "ok"), ("a",))])
     assert [one.verdict for one in found] == ["warn", "skipped"]
-    assert doctor.failed(found)
-    assert not doctor.failed(found[:1])
+    assert failed(found)
+    assert not failed(found[:1])
 
 
 def test_the_table_is_aligned() -> None:
     """Sentences begin in one column, an advice stands under its sentence, and the counts come last."""
-    table = doctor.as_table([Finding("a", "ok", "Well."), Finding("a longer one", "fail", "Ill.", "Rest.")])
+    table = as_table([Finding("a", "ok", "Well."), Finding("a longer one", "fail", "Ill.", "Rest.")])
     assert table.splitlines() == [
         "ok      a             Well.",
         "fail    a longer one  Ill.",

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
+from airflow_provider_qadzd.findings import Check, examine
 from airflow_provider_qadzd.ledger.vault import SealedRow, Vault
 from airflow_provider_qadzd.sandbox import Sandbox
-from airflow_provider_qadzd.sync import doctor, doctor_setup
-from airflow_provider_qadzd.sync.doctor import Check
+from airflow_provider_qadzd.sync import doctor_setup
 from airflow_provider_qadzd.sync.export import Run, export_live
 from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, WEBHOOK_NAME, onboard
 from tests.sync.clinic import URL, Clinic, onboarded, verdicts
@@ -125,7 +125,7 @@ def test_a_lost_vault_key_is_told(clinic: Clinic) -> None:
     found = clinic.examined()
     assert verdicts(found, "fail") == ["credentials"]
     assert "sealed with key" in found["credentials"].what
-    assert doctor.examine([Check("x", lambda: doctor_setup.signing_secret(clinic.patient()))])[0].verdict == "fail"
+    assert examine([Check("x", lambda: doctor_setup.signing_secret(clinic.patient()))])[0].verdict == "fail"
 
 
 def sealed(name: str, opened_by: Any) -> SealedRow:

@@ -102,6 +102,15 @@ def test_the_link_to_the_customer_page(page: str, link: str | None) -> None:
     assert organization_of(CUSTOMER, Rules(customer_page=page)).body["organization_fields.qad_link"] == link
 
 
+def test_orders_and_billing_are_links_and_nothing_else() -> None:
+    """Agents get two more addresses, whose parts cannot break out of them; what stands there stays in QAD."""
+    rules = Rules(orders_page="https://q/x/#/orders?c={code}", billing_page="https://q/x/#/invoices/{domain}/{code}")
+    body = organization_of(Customer("A/1&b={code}", "Acme", domain="D 1"), rules).body
+    assert body["organization_fields.qad_orders"] == "https://q/x/#/orders?c=A%2F1%26b%3D%7Bcode%7D"
+    assert body["organization_fields.qad_billing"] == "https://q/x/#/invoices/D%201/A%2F1%26b%3D%7Bcode%7D"
+    assert organization_of(CUSTOMER, Rules()).body["organization_fields.qad_orders"] is None
+
+
 def test_nothing_is_mapped_that_is_not_compared() -> None:
     """Every mapped field is compared, but for those that are written at creation only."""
     assert set(organization_of(CUSTOMER, Rules()).body) == set(DEFAULT.compared("organization"))
@@ -121,6 +130,8 @@ def test_primary_contacts_come_first() -> None:
         pytest.param(Rules(), Rules(organization="eu-{code}"), False, id="another template"),
         pytest.param(Rules(), Rules(user="eu-{contact}"), False, id="another user template"),
         pytest.param(Rules(), Rules(customer_page="https://x/{code}"), False, id="another page"),
+        pytest.param(Rules(), Rules(orders_page="https://x/{code}"), False, id="another page of orders"),
+        pytest.param(Rules(), Rules(billing_page="https://x/{code}"), False, id="another page of invoices"),
     ],
 )
 def test_rules_tell_when_to_map_again(one: Rules, other: Rules, same: bool) -> None:

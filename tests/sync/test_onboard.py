@@ -14,6 +14,8 @@ from airflow_provider_qadzd.sync.onboard import EVENT_TYPES, Onboarded, onboard
 from tests.sync.world import World, world_of
 
 URL = "https://qadzd.example"
+THINGS = len(ORGANIZATION_FIELDS) + len(USER_FIELDS) + 1
+"""Our fields and the webhook."""
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_what_is_missing_is_made(bare: World) -> None:
     assert webhook["endpoint"] == done.endpoint == f"{URL}/qadzd/webhooks/zendesk/{bare.account.slug}"
     assert set(webhook["subscriptions"]) == set(EVENT_TYPES)
     assert webhook["status"] == "active"
-    assert len(done.made) == 8
+    assert len(done.made) == THINGS
     midnight = int(bare.clock.time() // 86_400 * 86_400)
     assert {row["leg"]: row["position"] for row in bare.rows("export_cursor")} == {
         "tickets": f"start:{midnight}",
@@ -56,11 +58,11 @@ def test_a_second_run_changes_nothing(bare: World) -> None:
     bare.count_anew()
     bare.clock.sleep(3 * 86_400)
     done = ready(bare)
-    assert (done.made, len(done.kept), bare.writes()) == ([], 8, 0)
+    assert (done.made, len(done.kept), bare.writes()) == ([], THINGS, 0)
     after = bare.there()
     assert {**after, "now": None} == {**before, "now": None}
     assert (bare.rows("account"), bare.rows("export_cursor")) == (account, cursors)
-    assert done.summary().startswith("Made: nothing. Already there: 8 things.")
+    assert done.summary().startswith(f"Made: nothing. Already there: {THINGS} things.")
 
 
 def test_a_moved_receiver_repoints_the_webhook(bare: World) -> None:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from .processes import Failed, Progress, Service, alone_in, end_forgotten, free_ports
-from .report import Line, table
+from .report import EDITIONS, Line, table
 from .standalone import USER, Airflow, Place, airflow_environment, clean_environment
 from .story import SandboxControl, Story
 
@@ -31,13 +31,14 @@ def main() -> int:
     """Run the demo; 0 if both sides agree."""
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_qadzd.sandbox.demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="verify, stop everything, and exit")
+    parser.add_argument("--qad", choices=EDITIONS, default="rest", help="how QAD is read: %(default)s")
     parser.add_argument("--folder", type=Path, default=folder_of_demo(), help="for homes and logs: %(default)s")
     given = parser.parse_args()
     # A shell that starts this in the background ignores SIGINT for it and for all that it starts; Airflow needs it.
     _on_signals(_interrupt)
     try:
         with ExitStack() as stack:
-            return demo(stack, given.folder.resolve(), given.once)
+            return demo(stack, given.folder.resolve(), given.once, given.qad)
     except Failed as error:
         print(f"\nThe demo failed. {error}", file=sys.stderr, flush=True)
         return 1
@@ -46,7 +47,7 @@ def main() -> int:
         return 130
 
 
-def demo(stack: ExitStack, folder: Path, once: bool) -> int:
+def demo(stack: ExitStack, folder: Path, once: bool, qad: str = "rest") -> int:
     """Start both, tell the story, compare, and serve if asked to. What `stack` holds is stopped at the end."""
     progress = Progress()
     stack.enter_context(alone_in(folder))
@@ -57,7 +58,7 @@ def demo(stack: ExitStack, folder: Path, once: bool) -> int:
     sandbox_port, api, worker_log, trigger_log = free_ports(4)
     place = Place(folder, folder_of_dags(), api, worker_log, trigger_log)
     sandbox = SandboxControl(f"http://127.0.0.1:{sandbox_port}")
-    told = {**connections(sandbox.url), **schedules(place.url)}
+    told = {**connections(sandbox.url, qad), **schedules(place.url)}
     airflow = Airflow(place, airflow_environment(place, told), progress)
     # Named last, done first: the services end before the demo says so.
     stack.callback(sandbox.close)
@@ -66,12 +67,14 @@ def demo(stack: ExitStack, folder: Path, once: bool) -> int:
     simulated.start()
     progress.watch(simulated)
     stack.callback(airflow.stop)
-    progress.say(f"starting the sandbox at {sandbox.url} and Airflow at {place.url}, home {place.home}")
+    progress.say(
+        f"starting the sandbox at {sandbox.url}, QAD over {qad}, and Airflow at {place.url}, home {place.home}"
+    )
     airflow.start()
     # An impatient second Ctrl-C must not leave anything running.
     stack.callback(_on_signals, signal.SIG_IGN)
     progress.until("the sandbox", sandbox.answers, 60)
-    story = Story(airflow, sandbox, progress)
+    story = Story(airflow, sandbox, progress, qad)
     airflow.wait_until_ready()
     progress.say("Airflow is healthy")
     code = verdict(story.run())
@@ -129,15 +132,21 @@ def sandbox_service(folder: Path, port: int) -> Service:
     return Service("The sandbox", command, {**clean_environment(), **path}, folder / "sandbox.log", signal.SIGINT)
 
 
-def connections(sandbox: str) -> dict[str, str]:
-    """The three connections, all to the sandbox, as environment variables."""
+def connections(sandbox: str, qad: str = "rest") -> dict[str, str]:
+    """The three connections, all to the sandbox, as environment variables; `qad` is the edition of QAD's."""
     login = {"login": "sandbox", "password": "sandbox"}
     zendesk = {"conn_type": "zendesk_support", "host": sandbox, **login}
     by_code = {"auth": "authorization_code", "scope": "read write"}
-    qad = {"conn_type": "qad", "host": f"{sandbox}/clouderp", "login": "svc_zendesk", "password": "sandbox"}
+    of_qad = {
+        "rest": {"conn_type": "qad", "host": f"{sandbox}/clouderp", "extra": {"client_id": "sandbox"}},
+        "qxtend": {
+            "conn_type": "qad_qxtend", "host": f"{sandbox}/qxi/services/QdocWebService",
+            "extra": {"profile": "query_qdoc", "receiver": "QADERP", "domains": "DEMO1"},
+        },
+    }  # fmt: skip
     return _as_variables(
         {
-            "QAD_DEFAULT": {**qad, "extra": {"client_id": "sandbox"}},
+            "QAD_DEFAULT": {"login": "svc_zendesk", "password": "sandbox", **of_qad[qad]},
             "ZENDESK_DEFAULT": {**zendesk, "extra": {"auth": "client_credentials", "scope": "read write"}},
             "ZENDESK_CONNECT": {**zendesk, "extra": by_code},
         }

@@ -18,6 +18,8 @@ from typing import Any
 
 from .expected import Expected, expected_of
 
+EDITIONS = {"rest": "/clouderp/", "qxtend": "/qxi/"}
+"""How QAD may be read, and below which path the sandbox is called for it."""
 SHOWN = 4
 """How many differences of one line are spelt out."""
 
@@ -65,6 +67,7 @@ class Asked:
     later_writes: int = 0
     later_changes: int = 0
     later_says: int = 0
+    qad: str = "rest"
 
 
 def read_ledger(path: Path) -> Kept:
@@ -110,6 +113,7 @@ def compare(state: Mapping[str, Any], stats: Mapping[str, Any], kept: Kept, aske
     """Every line of the table."""
     seen = expected_of(state, asked.tickets_since, asked.tickets_told)
     return [
+        _edition_line(stats, asked),
         *_customer_lines(seen, kept),
         *_contact_lines(seen, kept),
         *_staff_lines(state, stats, kept, asked),
@@ -117,6 +121,16 @@ def compare(state: Mapping[str, Any], stats: Mapping[str, Any], kept: Kept, aske
         *_event_lines(stats, kept, asked),
         _later_line(asked),
     ]
+
+
+def _edition_line(stats: Mapping[str, Any], asked: Asked) -> Line:
+    """QAD was read as it was to be, and in no other way."""
+    calls = {
+        name: sum(count for pattern, count in stats["calls"].items() if path in pattern)
+        for name, path in EDITIONS.items()
+    }
+    wrong = [f"{count} calls over {name}" for name, count in calls.items() if (count > 0) is not (name == asked.qad)]
+    return Line(f"calls to QAD over {asked.qad} alone", str(calls[asked.qad]), "-", tuple(wrong))
 
 
 def _customer_lines(seen: Expected, kept: Kept) -> Iterable[Line]:

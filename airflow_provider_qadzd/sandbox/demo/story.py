@@ -56,8 +56,8 @@ class SandboxControl:
 class Story:
     """Walks through the demo. What it did is kept in it, for the comparison at the end."""
 
-    def __init__(self, airflow: Airflow, sandbox: SandboxControl, progress: Progress) -> None:
-        self.airflow, self.sandbox, self.progress = airflow, sandbox, progress
+    def __init__(self, airflow: Airflow, sandbox: SandboxControl, progress: Progress, qad: str = "rest") -> None:
+        self.qad, self.airflow, self.sandbox, self.progress = qad, airflow, sandbox, progress
         self.runs = Runs(airflow)
         self.staff_before = staff_of(sandbox.get("state"))
         self.since = _now()
@@ -258,7 +258,7 @@ class Story:
         """Read both sides and compare."""
         asked = Asked(
             self.staff_before, self._exported_since().timestamp(), frozenset(self.told), frozenset(self.accepted),
-            frozenset(self.refused), frozenset(self.repeated), *self.later,
+            frozenset(self.refused), frozenset(self.repeated), *self.later, qad=self.qad,
         )  # fmt: skip
         kept = read_ledger(self.airflow.place.ledger)
         return compare(self.sandbox.get("state"), self.sandbox.get("stats"), kept, asked)

@@ -19,7 +19,9 @@ from airflow_provider_qadzd.sandbox.zendesk.errors import Invalid
 from airflow_provider_qadzd.sandbox.zendesk.models import Organization, User
 
 STAFF = ("agent", "admin")
-OURS_OF_ORGANIZATION = ("qad_customer", "qad_status", "qad_link", "qad_city", "qad_country")
+OURS_OF_ORGANIZATION = (
+    "qad_customer", "qad_status", "qad_link", "qad_orders", "qad_billing", "qad_city", "qad_country",
+)  # fmt: skip
 OURS_OF_USER = ("qad_contact", "qad_function")
 NAMES = ("Ålpha Works", "ålpha works", "Beta Ltd", "Walk-in enquiries", "Harrow & Pike Ltd", "Gamma  SA", "")
 MAILS = ("one@pool.example", "ONE@pool.example", "two@pool.example", "three@pool.example", "", "not an address",
