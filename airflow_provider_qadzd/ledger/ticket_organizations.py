@@ -32,12 +32,21 @@ MOST_ATTEMPTS = 3
 def missing(ledger: Ledger, account_id: int, after: int, limit: int) -> Sequence[Missing]:
     """The next open tickets above id `after` that belong to a customer by their requester and to no organization.
 
-    Without those that have an open intent, or one that is over about the same organization.
+    Only of requesters who are members of that organization still: Zendesk takes no other. Without those that have an
+    open intent, or one that is over about the same organization.
     """
     t, home = ticket.c, link.alias("home")
     customers = and_(
         home.c.flow_id == t.flow_id, home.c.kind == "organization", home.c.record_key == t.customer_key,
         home.c.other_key == "",
+    )  # fmt: skip
+    person, pair = link.alias("person"), link.alias("pair")
+    requester = and_(
+        person.c.account_id == t.account_id, person.c.kind == "user", person.c.zendesk_id == t.requester_id
+    )  # fmt: skip
+    member = and_(
+        pair.c.flow_id == t.flow_id, pair.c.kind == "membership", pair.c.record_key == person.c.record_key,
+        pair.c.other_key == t.customer_key, pair.c.ended_at.is_(None),
     )  # fmt: skip
     tried = and_(intent.c.account_id == t.account_id, intent.c.ticket_id == t.ticket_id)
     may = or_(
@@ -50,7 +59,7 @@ def missing(ledger: Ledger, account_id: int, after: int, limit: int) -> Sequence
             t.ticket_id, t.requester_id, t.flow_id, t.customer_key, intent.c.attempts,
             home.c.zendesk_id.label("organization_id"),
         )
-        .select_from(ticket.join(home, customers).outerjoin(intent, tried))
+        .select_from(ticket.join(home, customers).join(person, requester).join(pair, member).outerjoin(intent, tried))
         .where(
             t.account_id == account_id, t.ticket_id > after, t.gone.is_(False), t.organization_id.is_(None),
             t.match_reason == "requester", t.status.in_(OPEN), may,

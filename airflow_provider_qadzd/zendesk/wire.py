@@ -139,10 +139,10 @@ def time_page(body: Mapping[str, Any], rows: str, asked: int, size: int = EXPORT
 
     A page goes on past its size to the end of its last second (recorded: seven rows for `per_page=1`). So one that is
     larger than a page, and ends in the second at which it began, holds all of that second: the next one begins after
-    it. Raises FixFirst for a page that is just full: asking again would give the same one.
+    it. Raises FixFirst for a page that is just full, or that ends before it began: asking again would give the same.
     """
     end, end_time, found = _time_end(body), _end_time(body, asked), _rows(body, rows)
-    if not end and end_time == asked and len(found) > size:
+    if not end and end_time == asked == int(body.get("end_time") or 0) and len(found) > size:
         end_time += 1
     elif not end and end_time == asked:
         raise FixFirst(

@@ -52,7 +52,7 @@ def main() -> int:
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     try:
-        with ExitStack() as stack, TemporaryDirectory(prefix="qadzd-backfill-") as folder:
+        with TemporaryDirectory(prefix="qadzd-backfill-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
             return run(stack, Path(folder), given)
     except Failed as error:
         print(f"\nIt failed. {error}", file=sys.stderr)

@@ -116,7 +116,7 @@ def test_a_cursor_that_comes_again(world: World) -> None:
 
 
 def test_a_page_by_time_that_never_advances(world: World) -> None:
-    """A full page of one second, whose end is its start, is told as such and not read for ever; tickets are stored."""
+    """A full page that is the same whatever is asked for is told as such and not read for ever; tickets are stored."""
     now = int(world.clock.time() - 100 * DAY)
     rows = [{"id": n, "ticket_id": 1, "timestamp": now, "child_events": []} for n in range(1000)]
     world.fault(
@@ -124,7 +124,7 @@ def test_a_page_by_time_that_never_advances(world: World) -> None:
     )  # fmt: skip
     with pytest.raises(FixFirst, match="does not get past the second"):
         export(world, "1")
-    assert world.calls()[EVENTS] <= 2
+    assert world.calls()[EVENTS] <= 4
     assert tickets_here(world) == tickets_there(world)
 
 
