@@ -23,6 +23,7 @@ OURS_OF_ORGANIZATION = (
     "qad_customer", "qad_status", "qad_link", "qad_orders", "qad_billing", "qad_city", "qad_country",
 )  # fmt: skip
 OURS_OF_USER = ("qad_contact", "qad_function")
+OUR_TAG = "qad_inactive"
 NAMES = ("Ålpha Works", "ålpha works", "Beta Ltd", "Walk-in enquiries", "Harrow & Pike Ltd", "Gamma  SA", "")
 MAILS = ("one@pool.example", "ONE@pool.example", "two@pool.example", "three@pool.example", "", "not an address",
          "mina.walsh@support-desk.example", "theo.brandt@support-desk.example")  # fmt: skip
@@ -188,6 +189,7 @@ class Hands:
             for name in ("name", "external_id", "updated_at"):
                 del row[name]
             row["organization_fields"] = _but(row["organization_fields"], OURS_OF_ORGANIZATION)
+            row["tags"] = [tag for tag in row["tags"] if tag != OUR_TAG]
             found["organization", organization.id] = row
         for user in store.users:
             if user.role in STAFF:
@@ -200,6 +202,7 @@ class Hands:
             for name in ("name", "external_id", "updated_at", "organization_id", "email", "verified"):
                 del row[name]
             row["user_fields"] = _but(row["user_fields"], OURS_OF_USER)
+            row["tags"] = [tag for tag in row["tags"] if tag != OUR_TAG]
             found["user", user.id] = row
         for one in self.memberships & set(store.memberships.rows):
             membership = store.memberships.rows[one]

@@ -16,10 +16,10 @@ from typing import Any
 
 from airflow_provider_qadzd.sandbox.state import State
 from airflow_provider_qadzd.sandbox.zendesk.models import Organization, User
-from tests.sync.machine.hands import STAFF, Hands, bare
+from tests.sync.machine.hands import OUR_TAG, STAFF, Hands, bare
 
 EMAIL = re.compile(r"[^@\s,;<>()\"]+@[^@\s,;<>()\"]+\.[^@\s.,;<>()\"]+")
-DONE = ("created", "updated", "unchanged", "adopted", "recreated")
+DONE = ("created", "updated", "unchanged", "adopted", "recreated", "deactivated")
 Row = dict[str, Any]
 
 
@@ -186,6 +186,7 @@ class Outcome:
         for name, value in expected["fields"].items():
             assert (fields.get(name) or None) == (value or None), f"{name} is not {value!r}: {self}"
         assert there.external_id == self.row["external_id"], f"external id: {self}"
+        assert (OUR_TAG in there.tags) == expected["inactive"], f"inactive is {expected['inactive']}: {self}"
         if self.kind == "user":
             assert there.active, f"gone: {self}"
             assert there.role not in STAFF, f"staff: {self}"
@@ -217,6 +218,8 @@ class Outcome:
             return twin is not None and twin["external_folded"] == self.row["external_folded"] and self.link_id is None
         if word == "no_name":
             return not self.expected["name"]
+        if word == "ended_in_qad":
+            return bool(self.row["ended"])
         if word == "user_deleted_in_zendesk":
             return self.there is None or not self.there.active
         if word in ("is_agent", "is_admin"):
@@ -265,7 +268,7 @@ class Outcome:
             return self._expected_before("user_fields.")
         email = contact.email.strip() if EMAIL.fullmatch(contact.email.strip()) else ""
         fields = {"qad_contact": self.key, "qad_function": contact.function.strip()}
-        return {"name": " ".join(contact.name.split()), "email": email, "fields": fields}
+        return {"name": " ".join(contact.name.split()), "email": email, "fields": fields, "inactive": False}
 
     def _expected_organization(self) -> Row:
         customer = self.found.state.qad.customers.get(self.key)
@@ -276,10 +279,11 @@ class Outcome:
             "qad_customer": self.key, "qad_status": status, "qad_city": customer.city, "qad_country": customer.country,
             "qad_link": page,
         }  # fmt: skip
-        return {"name": " ".join(customer.name.split()), "fields": fields}
+        return {"name": " ".join(customer.name.split()), "fields": fields, "inactive": not customer.active}
 
     def _expected_before(self, prefix: str) -> Row:
         """QAD does not tell of it any more: what it last said stays."""
         body = json.loads(self.row["body"])
         fields = {name.removeprefix(prefix): value for name, value in body.items() if name.startswith(prefix)}
-        return {"name": body["name"], "email": body.get("email") or "", "fields": fields}
+        inactive = OUR_TAG in body["tags"]
+        return {"name": body["name"], "email": body.get("email") or "", "fields": fields, "inactive": inactive}
