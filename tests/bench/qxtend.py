@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,7 @@ from airflow_provider_qadzd.qad.qxtend import Ask, envelopes_of
 from airflow_provider_qadzd.qad.qxtend_client import connect
 from airflow_provider_qadzd.qad.qxtend_settings import SERVICES, qxtend_settings
 from airflow_provider_qadzd.sync.collect import collect
-from tests.bench.measures import Measure, timed
+from tests.bench.measures import Measure, peak_memory, timed
 from tests.bench.wiring import QAD_PASSWORD, QAD_USER, CustomersOnly, Sandbox, ledgers, sandbox
 
 CUSTOMERS, FEWER = 100_000, 10_000
@@ -94,7 +93,7 @@ def _peak_here(url: str) -> float:
         rows = sum(len(page) for page in client.customers())
     if rows not in (CUSTOMERS, FEWER):
         raise RuntimeError(f"{rows} rows")
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak_memory()
 
 
 def _address(url: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +13,7 @@ from airflow_provider_qadzd.ledger import Ledger, identity
 from airflow_provider_qadzd.qad import browse
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect
 from airflow_provider_qadzd.sync.collect import collect
-from tests.bench.measures import Measure, timed
+from tests.bench.measures import Measure, peak_memory, timed
 from tests.bench.wiring import QAD_PASSWORD, QAD_USER, CustomersOnly, Sandbox, ledgers, sandbox
 
 CUSTOMERS, FEWER = 100_000, 10_000
@@ -87,7 +86,7 @@ def _peak_here(url: str) -> float:
         rows = sum(len(page) for page in _client(url, session).customers())
     if rows not in (CUSTOMERS, FEWER):
         raise RuntimeError(f"{rows} rows")
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak_memory()
 
 
 def _client(url: str, session: requests.Session) -> QadClient:

@@ -7,7 +7,6 @@ the dearest way; a delta costs a call.
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from airflow_provider_qadzd.sync.draft import draft_plan
 from airflow_provider_qadzd.sync.mapping import Rules
 from airflow_provider_qadzd.sync.mirror import refresh_mirror
 from airflow_provider_qadzd.sync.plan import Brake
-from tests.bench.measures import Measure, timed
+from tests.bench.measures import Measure, peak_memory, timed
 from tests.bench.wiring import KEY, Sandbox, Wired, ledgers, make_fields, sandbox
 
 SMALL, LARGE, FAILING = (10_000, 25_000), (100_000, 250_000), (1_000, 2_500)
@@ -134,7 +133,7 @@ def _run_here(url: str, ledger_url: str, key: str) -> Ran:
         while isinstance(applier.step(), Waiting):
             time.sleep(0.01)
     wired.ledger.engine.dispose()
-    return Ran(watch.seconds, whole.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, changes)
+    return Ran(watch.seconds, whole.seconds, peak_memory(), changes)
 
 
 def _planned(wired: Wired) -> tuple[int, int]:

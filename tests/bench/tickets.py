@@ -20,7 +20,7 @@ import requests
 from airflow_provider_qadzd.ledger import Ledger, exports
 from airflow_provider_qadzd.ledger.changes import Ended, end
 from airflow_provider_qadzd.sync.export import EVENTS, TICKETS, Run, export_live
-from tests.bench.measures import Measure, timed
+from tests.bench.measures import Measure, peak_memory, timed
 from tests.bench.wiring import KEY, Sandbox, Wired, ledgers, sandbox
 
 COUNTS = (20_000, 100_000)
@@ -77,10 +77,7 @@ def _alone(reader: Callable[..., float], *given: Any) -> tuple[float, float]:
 
 
 def _with_peak(reader: Callable[..., float], *given: Any) -> tuple[float, float]:
-    found = reader(*given)
-    # Not `ru_maxrss`: a process begins with that of the one which started it, also after exec (seen on Linux).
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return found, int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return reader(*given), peak_memory()
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------
