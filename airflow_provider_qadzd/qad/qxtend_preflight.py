@@ -106,8 +106,9 @@ class _Look:
     def checks_of(self, kind: Kind[Any], quick: bool) -> list[Check]:
         """The checks of one kind, each upon the one before."""
         rows, columns = f"{kind.name}: rows", f"{kind.name}: columns"
+        within = (f"{self.client.kinds[0].name}: rows",) if kind.shape.nested else ()
         checks = [
-            Check(rows, lambda: self.rows(rows, kind), (ANSWER,)),
+            Check(rows, lambda: self.rows(rows, kind), (ANSWER, *within)),
             Check(columns, lambda: self.columns(columns, kind), (rows,)),
             Check(f"{kind.name}: paging", lambda: self.paging(f"{kind.name}: paging", kind), (rows,)),
         ]

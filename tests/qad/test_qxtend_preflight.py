@@ -152,6 +152,12 @@ def test_what_is_proposed_works(opened: Opener, name: str) -> None:
     assert failing(preflight(opened(mended), mended)) == {}
 
 
+def test_one_mistake_is_one_failure(opened: Opener) -> None:
+    """Contacts within customers are not looked for where no customer is found."""
+    extra = {**QDOC, "row_element": "custmer"}
+    assert list(failing(preflight(opened(extra), extra))) == ["customers: rows"]
+
+
 def test_a_contact_element_that_is_not_there_is_a_warning(opened: Opener) -> None:
     """The first customers may have no contacts; the nearest name is told all the same."""
     extra = {**QDOC, "contact_element": "contct"}
