@@ -18,6 +18,7 @@ from airflow_provider_qadzd.ledger import Ledger
 from airflow_provider_qadzd.ledger import ticket_organizations as memory
 from airflow_provider_qadzd.ledger.ticket_organizations import MOST_ATTEMPTS, OPEN, Intent, Missing
 from airflow_provider_qadzd.sync.apply import LOST_AFTER, POLL_SECONDS, STUCK_AFTER, Done, Waiting
+from airflow_provider_qadzd.sync.webhooks import fires_on_organization
 from airflow_provider_qadzd.zendesk.client import ZendeskClient
 from airflow_provider_qadzd.zendesk.wire import JobStatus, Row
 
@@ -60,23 +61,9 @@ def outcome_of(intent: Intent, now: Mapping[str, Any] | None, job: JobStatus | N
     return "refused" if intent.attempts >= MOST_ATTEMPTS else None
 
 
-# https://developer.zendesk.com/documentation/ticketing/reference-guides/conditions-reference/
 def that_would_fire(triggers: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The titles of active triggers that setting an organization may fire: they ask for it, or for any update."""
-    found = []
-    for trigger in triggers:
-        conditions = trigger.get("conditions") or {}
-        every = [*(conditions.get("all") or ()), *(conditions.get("any") or ())]
-        about = any(one.get("field") in ("organization_id", "organization") for one in every)
-        # One that asks for a change of something else is not met by ours.
-        updates = any((one.get("field"), one.get("value")) == ("update_type", "Change") for one in every)
-        other = any(str(one.get("operator")) in _CHANGES for one in every)
-        if trigger.get("active") and (about or (updates and not other)):
-            found.append(str(trigger.get("title")))
-    return found
-
-
-_CHANGES = ("changed", "value", "value_previous", "changed_to", "changed_from")
+    """The titles of triggers that setting an organization may fire."""
+    return [str(trigger.get("title")) for trigger in triggers if fires_on_organization(trigger)]
 
 
 # -- doing -------------------------------------------------------------------------------------------------------------

@@ -174,7 +174,8 @@ def ensure_triggers(client: ZendeskClient, listed: Iterable[Row], webhook_id: st
 _NEEDS_A_CHANGE = ("changed", "value", "value_previous")
 
 
-def fires_on_organization(trigger: Row) -> bool:
+# https://developer.zendesk.com/documentation/ticketing/reference-guides/conditions-reference/
+def fires_on_organization(trigger: Mapping[str, Any]) -> bool:
     """Whether an active trigger may fire when nothing but a ticket's organization is set.
 
     It may not if all of it holds only for new tickets, or asks for a change of something else.

@@ -120,5 +120,5 @@ def test_nothing_runs_into_another_account(
     monkeypatch.setenv("AIRFLOW_CONN_ZENDESK_DEFAULT", elsewhere)
     for dag_id in ("qadzd_export_tickets", "qadzd_onboard"):
         result = dags[dag_id].test()
-        assert [task.state for task in result.get_task_instances()] == ["failed"]
+        assert {task.state for task in result.get_task_instances()} - {"upstream_failed"} == {"failed"}
     assert sandbox.get_control("stats")["calls"] == {}
