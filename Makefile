@@ -17,7 +17,7 @@ demo: env ## both systems simulated, a real Airflow; ONCE=1 verifies, stops and 
 	$(PYTHON) -m airflow_provider_qadzd.sandbox.demo $(if $(ONCE),--once) $(if $(QAD),--qad $(QAD))
 
 test: env ## every test, end to end included
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses auto --dist loadfile
 
 lint: env ## ruff and mypy --strict
 	$(PYTHON) -m ruff check

@@ -297,7 +297,7 @@ def test_the_reader_reads_the_ledger_by_plain_sql(tmp_path: Path) -> None:
     Ledger(f"sqlite:///{path}").opened().engine.dispose()
     assert read_ledger(path) == Kept()
     with closing(sqlite3.connect(path)) as file, file:
-        link = "insert into qadzd_link values (1, ?, ?, ?, 1, ?, '{}', '', '', 1, '')"
+        link = "insert into qadzd_link values (1, ?, ?, ?, 1, ?, '{}', '', '', 1, '', null)"
         file.execute(link, ("organization", "C1", "", 11))
         file.execute(link, ("membership", "1", "C1", None))
         file.execute(

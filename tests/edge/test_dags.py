@@ -170,7 +170,7 @@ def test_missing_organizations_are_set_where_it_is_allowed(
     trigger = {"title": "Any update", "conditions": {"all": [{"field": "update_type", "value": "Change"}]}}
     client = ZendeskHook().client
     client.triggers.create({**trigger, "actions": [{"field": "priority", "value": "high"}]})
-    run(dags["qadzd_onboard"])
+    run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     run(dags["qadzd_sync_accounts"])
     export = dags["qadzd_export_tickets"]
     assert returned(run(export), "organizations") == {}

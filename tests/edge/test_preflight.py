@@ -25,6 +25,7 @@ from airflow_provider_qadzd.operators.onboard import ZendeskOnboardOperator
 from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sandbox.qad_oddities import CONTACTS, CUSTOMERS
 from tests.edge.conftest import qad_connection, qxtend_connection
+from tests.edge.test_dags import NO_TEST_DELIVERY
 
 OTHER_BROWSES = {"qad_browses": {CUSTOMERS: "urn:browse:mfg:xv001", CONTACTS: "urn:browse:mfg:xv002"}}
 
@@ -152,7 +153,7 @@ def test_tasks_link_to_both_systems_and_to_the_plan(sandbox: Sandbox, ledger_fil
         assert links(plan)["Plan"].endswith(f"/qadzd/plans/{planned}")
         return links(apply)
 
-    ZendeskOnboardOperator(task_id="onboard").execute(context("onboard"))
+    ZendeskOnboardOperator(task_id="onboard", asked=NO_TEST_DELIVERY).execute(context("onboard"))
     first = applied("first")
     assert (first["Zendesk"], first["QAD"]) == (f"{sandbox.url}/agent", f"{sandbox.url}/clouderp")
     sandbox.post_control("customers", {"code": "C0000203", "city": "Elsewhere"})

@@ -64,4 +64,4 @@ def test_an_older_read_takes_nothing_back(ledger: Ledger) -> None:
     plan_changes(ledger, flow, a_change("C1"), a_change("P1", "user"))
     ((row,),) = accounts.records_to_map(ledger, flow, "contact", "user", "rules")
     assert row.payload["name"] == "Now"
-    assert accounts.missing_memberships(ledger, flow) == [("P1", "C1")]
+    assert list(accounts.missing_memberships(ledger, flow)) == [("P1", "C1")]

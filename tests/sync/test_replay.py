@@ -102,17 +102,17 @@ def test_nothing_given_is_refused(synced: World) -> None:
 def test_a_delivery_that_was_set_aside_is_read_again(synced: World) -> None:
     """Unreadable once, it is drained when it can be read by now; else it is set aside again and blocks nothing."""
     (ticket_id, *_) = live(synced)
-    deliver(synced, event(ticket_id, event_id="readable by now"))
+    deliver(synced, event(ticket_id, event_id="readable-by-now"))
     deliver(synced, {"id": "unreadable", "type": "zen:event-type:user.created"})
     with synced.ledger.writing() as tx:  # as an older version stored it, which could not read it
-        tx.execute(update(inbox).where(inbox.c.payload_id == "readable by now").values(ticket_id=None))
+        tx.execute(update(inbox).where(inbox.c.payload_id == "readable-by-now").values(ticket_id=None))
         tx.execute(update(inbox).values(inbox_state="aside"))
     assert again(synced, reason="names").deliveries == 0
     assert again(synced, since="2001").deliveries == 2
     done = drained(synced)
     assert (done.drained, done.aside) == (1, 1)
     states = {row["payload_id"]: (row["inbox_state"], row["body"] is None) for row in synced.rows("inbox")}
-    assert states == {"readable by now": ("drained", True), "unreadable": ("aside", False)}
+    assert states == {"readable-by-now": ("drained", True), "unreadable": ("aside", False)}
 
 
 def test_a_drained_delivery_is_drained_again_by_its_ticket(synced: World) -> None:
