@@ -169,6 +169,7 @@ def organizations(z: Driver) -> None:
     z.organizations.show(made["id"])
     with suppress(NotFound):
         z.organizations.show(1)
+    z.organizations.merges(made["id"])
     z.organizations.search(name="Alder Ltd")
     z.organizations.search(external_id="T-1")
     z.organizations.update(made["id"], {"name": "Alder Limited", "organization_fields.qad_customer": None})
