@@ -48,17 +48,6 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], where: str) -> No
             raise FixFirst(f"{where}: {name!r} is not a known setting.", advice=hint)
 
 
-def json_object(text: str, where: str) -> dict[str, Any]:
-    """`text` parsed as a JSON object, FixFirst with line and column if it is not one."""
-    try:
-        value = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        raise FixFirst(f"{where} is not JSON: {error.msg} at line {error.lineno} column {error.colno}.") from None
-    if not isinstance(value, dict):
-        raise FixFirst(f"{where} must be a JSON object, not {type(value).__name__}.")
-    return value
-
-
 def _value(value: object, hint: Any, where: str) -> object:
     try:
         return _READERS[hint](value)

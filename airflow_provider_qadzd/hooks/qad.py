@@ -7,6 +7,7 @@ every call has a time limit, and errors keep their facts.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -44,7 +45,7 @@ class EditionSettings(Protocol):
     def timeout(self) -> float: ...
 
 
-class EditionHook(HttpHook):
+class EditionHook(HttpHook, ABC):
     """QAD through the connection `qad_conn_id`, whichever edition it is of."""
 
     conn_name_attr = "qad_conn_id"
@@ -61,24 +62,24 @@ class EditionHook(HttpHook):
         return self._given_ledger or config.open_ledger()
 
     @property
+    @abstractmethod
     def settings(self) -> EditionSettings:
         """The connection's extra, checked."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def qad_url(self) -> str:
         """The instance's normalised address."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def source_parts(self) -> tuple[str, ...]:
         """What of the instance is read: with the address, the identity of the source."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def client(self) -> QadReader:
         """Customers and contacts as records."""
-        raise NotImplementedError
 
     @cached_property
     def source_id(self) -> int:
@@ -121,9 +122,9 @@ class EditionHook(HttpHook):
             raise TryLater("QAD is busy or away.", facts=facts)
         raise FixFirst("QAD refused the call.", advice=f"Check {self.where}.", facts=facts)
 
+    @abstractmethod
     def preflight(self, *, quick: bool = False) -> Report:
         """What is there, what is missing, and what to set; `quick` looks only at what every read needs."""
-        raise NotImplementedError
 
     def refuse_unfit(self) -> None:
         """FixFirst naming everything that a read would stumble over; TryLater while QAD is away."""

@@ -26,7 +26,7 @@ from airflow_provider_qadzd.ledger.differences import (
 )
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, link, mirror, qad_contact_of, qad_read, qad_record, wanted
-from airflow_provider_qadzd.ledger.store import Ledger, chunks, json_bytes, upsert
+from airflow_provider_qadzd.ledger.store import Ledger, json_bytes, upsert
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
 from airflow_provider_qadzd.records import Kind, Wanted, fold
 
@@ -97,6 +97,8 @@ def save_page(
     digests = {key: {_digest(row, False) for row in rows} for key, rows in rows_of.items()}
     newest = max((modified_day(payload) for _, payload in payloads), default="")
     with ledger.writing() as tx:
+        # One page at a time: two reads of one source, each with rows of the other's page, deadlock on PostgreSQL.
+        tx.execute(select(schema.source.c.source_id).where(schema.source.c.source_id == source_id).with_for_update())
         marks = marks_in(tx)
         if marks:
             rows_of = {
@@ -110,10 +112,11 @@ def save_page(
                 if contact in rows_of and not marks.has_key(source_id, "customer", customer)
             ]
         known = _known_records(tx, source_id, kind, list(rows_of))
-        same = [key for key in rows_of if digests[key] == known.get(key, _NOBODY).plain_digests]
+        same = [key for key in rows_of if key in known and known[key].says(digests[key])]
         _note_seen(tx, qad_record, source_id, read_id, qad_record.c.record_key, same, qad_record.c.kind == kind)
         _save_records(ledger, tx, source_id, kind, read_id, {key: rows_of[key] for key in rows_of.keys() - same}, known)
-        _save_pairs(tx, source_id, read_id, set(contact_of))
+        if pairs := set(contact_of):
+            _save_pairs(tx, source_id, read_id, pairs)
         tx.execute(
             update(qad_read)
             .where(qad_read.c.read_id == read_id)
@@ -127,40 +130,31 @@ def save_page(
 class _Known(NamedTuple):
     """What is stored of a record, short of its payload."""
 
-    digest: str = ""
-    contradicted: bool = False
-    last_read: int = 0
+    digest: str
+    contradicted: bool
+    last_read: int
 
-    @property
-    def plain_digests(self) -> set[str]:
-        """The digests that a page's rows of this record have, where nothing has changed."""
-        return set() if self.contradicted else {self.digest}
-
-
-_NOBODY = _Known()
+    def says(self, digests: set[str]) -> bool:
+        """Whether rows with these digests tell nothing new."""
+        return not self.contradicted and digests == {self.digest}
 
 
 def _known_records(tx: Connection, source_id: int, kind: str, keys: Sequence[str]) -> dict[str, _Known]:
-    """What is stored of these, locked in key order: two reads of one source at once would deadlock on PostgreSQL."""
     r = qad_record.c
-    known: dict[str, _Known] = {}
-    for some in chunks(sorted(keys), PAGE):
-        asked = select(r.record_key, r.digest, r.contradicted, r.last_read).where(
-            r.source_id == source_id, r.kind == kind, among(tx, r.record_key, some)
-        )
-        for key, *told in tx.execute(asked.order_by(r.record_key).with_for_update()):
-            known[key] = _Known(*told)
-    return known
+    asked = select(r.record_key, r.digest, r.contradicted, r.last_read).where(
+        r.source_id == source_id, r.kind == kind, among(tx, r.record_key, keys)
+    )
+    return {key: _Known(*told) for key, *told in tx.execute(asked)}
 
 
 def _note_seen(
     tx: Connection, table: Table, source_id: int, read_id: int, key: Column[Any], keys: Iterable[str],
     *of_kind: ColumnElement[bool],
 ) -> None:  # fmt: skip
-    for some in chunks(sorted(keys), PAGE):
-        these = among(tx, key, some)
-        seen = update(table).where(table.c.source_id == source_id, *of_kind, these, table.c.last_read < read_id)
-        tx.execute(seen.values(last_read=read_id))
+    seen = update(table).where(
+        table.c.source_id == source_id, *of_kind, among(tx, key, keys), table.c.last_read < read_id
+    )
+    tx.execute(seen.values(last_read=read_id))
 
 
 def _save_records(
@@ -169,13 +163,11 @@ def _save_records(
 ) -> None:  # fmt: skip
     """Records that are new or changed. What earlier pages of this read said of one counts as well."""
     r = qad_record.c
-    told_before = [key for key in rows_of if known.get(key, _NOBODY).last_read == read_id]
-    earlier: dict[str, dict[str, Any]] = {}
-    for some in chunks(told_before, PAGE):
-        asked = select(r.record_key, r.payload, r.contradicted).where(
-            r.source_id == source_id, r.kind == kind, among(tx, r.record_key, some)
-        )
-        earlier.update((row.record_key, dict(row._mapping)) for row in tx.execute(asked))
+    told_before = [key for key in rows_of if key in known and known[key].last_read == read_id]
+    asked = select(r.record_key, r.payload, r.contradicted).where(
+        r.source_id == source_id, r.kind == kind, among(tx, r.record_key, told_before)
+    )
+    earlier = {row.record_key: dict(row._mapping) for row in tx.execute(asked)} if told_before else {}
     merged: list[dict[str, Any]] = []
     for key, rows in rows_of.items():
         row = earlier.get(key)
@@ -193,13 +185,12 @@ def _save_pairs(tx: Connection, source_id: int, read_id: int, pairs: set[tuple[s
     for contact, customer in pairs:
         told.setdefault(contact, set()).add(customer)
     stored: dict[str, set[str]] = {}
-    for some in chunks(sorted(told), PAGE):
-        asked = select(c.contact_key, c.customer_key, c.left_read).where(
-            c.source_id == source_id, among(tx, c.contact_key, some)
-        )
-        for row in tx.execute(asked):
-            # A customer that was left is told again by a row of its own.
-            stored.setdefault(row.contact_key, set()).add(row.customer_key if row.left_read is None else "")
+    asked = select(c.contact_key, c.customer_key, c.left_read).where(
+        c.source_id == source_id, among(tx, c.contact_key, told)
+    )
+    for row in tx.execute(asked):
+        # A customer that was left is told again by a row of its own.
+        stored.setdefault(row.contact_key, set()).add(row.customer_key if row.left_read is None else "")
     same = {contact for contact, customers in told.items() if stored.get(contact) == customers}
     _note_seen(tx, qad_contact_of, source_id, read_id, c.contact_key, same)
     rows = (

@@ -17,7 +17,6 @@ CUSTOMERS = "urn:browse:bebrowse:com.qad.erp.base.customerV2s"
 CLASSIC = "urn:browse:mfg:cm010"
 CONTACTS = "urn:browse:mfg:cm803"
 BROWSES = {CUSTOMERS: "entity", CLASSIC: "classic", CONTACTS: "contacts"}
-HAS_MORE = "auxillaryData.HasMoreParams"
 
 LOGIN_PAGE = (
     "<!DOCTYPE html><html><body><form action='login'><input type='password' name='password'></form></body></html>"

@@ -3,55 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.findings import Finding, Report, as_screen
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, connect
 from airflow_provider_qadzd.qad.preflight import preflight
-from airflow_provider_qadzd.sandbox import Sandbox, running
+from airflow_provider_qadzd.sandbox import Sandbox
 from airflow_provider_qadzd.sandbox.qad_oddities import CLASSIC, CONTACTS, CUSTOMERS
 from airflow_provider_qadzd.settings import settings_from
+from tests.qad.conftest import Sessions
 from tests.qad.replies import FakeClock, MemoryTokens
 
 BROWSES = "GET /clouderp/api/qracore/browses"
 Opener = Callable[..., QadClient]
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Sandbox]:
-    """One sandbox for the module."""
-    with running(customers=40, contacts=120, tickets=0, seed=1) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def sandbox(served: Sandbox) -> Sandbox:
-    """The sandbox as it was at its start: a healthy cloud instance."""
-    served.post_control("reset")
-    return served
-
-
-@pytest.fixture
-def opened(sandbox: Sandbox) -> Iterator[Opener]:
+def opened(sandbox: Sandbox, new_session: Sessions) -> Opener:
     """Opens the connection whose extra this is."""
-    sessions: list[requests.Session] = []
 
     def make(extra: Mapping[str, Any], root: str = "/clouderp", password: str = "sandbox", url: str = "") -> QadClient:
-        sessions.append(requests.Session())
         settings = settings_from(QadSettings, {"client_id": "sandbox", **extra}, "connection qad_default, extra")
         return connect(
             (url or sandbox.url) + root, "svc_zendesk", password, settings, tokens=MemoryTokens(),
-            session=sessions[-1], clock=FakeClock(), where="connection qad_default",
+            session=new_session(), clock=FakeClock(), where="connection qad_default",
         )  # fmt: skip
 
-    yield make
-    for session in sessions:
-        session.close()
+    return make
 
 
 def by_check(report: Report) -> dict[str, Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +14,8 @@ from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.qad.qxtend_client import QxtendClient, connect
 from airflow_provider_qadzd.qad.qxtend_settings import normalised_service_url, qxtend_settings
 from airflow_provider_qadzd.qad.reader import Read
-from airflow_provider_qadzd.sandbox import Sandbox, running
+from airflow_provider_qadzd.sandbox import Sandbox
+from tests.qad.conftest import Sessions
 from tests.qad.replies import FakeClock, Replies, Reply, session_of
 from tests.qad.test_qxtend_answer import answer
 
@@ -26,35 +27,17 @@ URL = "https://qad.example.invalid/qxi/services/QdocWebService"
 Opener = Callable[..., QxtendClient]
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Sandbox]:
-    """One sandbox for the module."""
-    with running(customers=40, contacts=120, tickets=0, seed=1) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def sandbox(served: Sandbox) -> Sandbox:
-    """The sandbox as it was at its start."""
-    served.post_control("reset")
-    return served
-
-
-@pytest.fixture
-def opened(sandbox: Sandbox) -> Iterator[Opener]:
-    """Makes clients of the sandbox by their extra, each with a session of its own, and closes them."""
-    sessions = []
+def opened(sandbox: Sandbox, new_session: Sessions) -> Opener:
+    """Makes clients of the sandbox by their extra."""
 
     def make(path: str = QXI, password: str = "sandbox", **extra: Any) -> QxtendClient:
-        sessions.append(requests.Session())
         settings = qxtend_settings({"receiver": "QADERP", "page_size": 7, **extra}, f"{WHERE}, extra")
         return connect(
-            sandbox.url + path, "svc_zendesk", password, settings, session=sessions[-1], clock=FakeClock(), where=WHERE
+            sandbox.url + path, "svc_zendesk", password, settings, session=new_session(), clock=FakeClock(), where=WHERE
         )  # fmt: skip
 
-    yield make
-    for session in sessions:
-        session.close()
+    return make
 
 
 def client_of(*replies: Reply, clock: FakeClock | None = None, **extra: Any) -> tuple[QxtendClient, Replies]:

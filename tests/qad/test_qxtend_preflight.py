@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.findings import Finding, Report, as_screen
 from airflow_provider_qadzd.qad.qxtend_client import QxtendClient, connect
 from airflow_provider_qadzd.qad.qxtend_preflight import preflight
 from airflow_provider_qadzd.qad.qxtend_settings import qxtend_settings
-from airflow_provider_qadzd.sandbox import Sandbox, running
+from airflow_provider_qadzd.sandbox import Sandbox
+from tests.qad.conftest import Sessions
 from tests.qad.replies import FakeClock
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -25,36 +25,18 @@ SITE = {"profile": "openedge", "namespace": "urn:services-site-example:customers
 Opener = Callable[..., QxtendClient]
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Sandbox]:
-    """One sandbox for the module."""
-    with running(customers=40, contacts=120, tickets=0, seed=1) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def sandbox(served: Sandbox) -> Sandbox:
-    """The sandbox as it was at its start."""
-    served.post_control("reset")
-    return served
-
-
-@pytest.fixture
-def opened(sandbox: Sandbox) -> Iterator[Opener]:
-    """Makes clients of the sandbox by their extra, and closes them."""
-    sessions = []
+def opened(sandbox: Sandbox, new_session: Sessions) -> Opener:
+    """Makes clients of the sandbox by their extra."""
 
     def make(extra: Mapping[str, Any], path: str = QXI, password: str = "sandbox", url: str = "") -> QxtendClient:
-        sessions.append(requests.Session())
         where = "connection qad_qxtend"
         return connect(
             (url or sandbox.url) + path, "svc_zendesk", password, qxtend_settings(extra, f"{where}, extra"),
-            session=sessions[-1], clock=FakeClock(), where=where,
+            session=new_session(), clock=FakeClock(), where=where,
         )  # fmt: skip
 
-    yield make
-    for session in sessions:
-        session.close()
+    return make
 
 
 def by_check(report: Report) -> dict[str, Finding]:

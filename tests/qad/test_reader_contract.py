@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,8 @@ import requests
 from airflow_provider_qadzd.errors import FixFirst, QadzdError, TryLater
 from airflow_provider_qadzd.qad.reader import QadReader, Read
 from airflow_provider_qadzd.records import Contact, Customer
-from airflow_provider_qadzd.sandbox import Sandbox, running
+from airflow_provider_qadzd.sandbox import Sandbox
+from tests.qad.conftest import Sessions
 from tests.qad.editions import EDITIONS, Edition, Lasting
 from tests.qad.replies import FakeClock
 
@@ -38,32 +39,14 @@ PAGES = 3
 """How many pages of PAGE the customers are."""
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Sandbox]:
-    """One sandbox for the module."""
-    with running(customers=CUSTOMERS, contacts=120, tickets=0, seed=1) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def sandbox(served: Sandbox) -> Sandbox:
-    """The sandbox as it was at its start."""
-    served.post_control("reset")
-    return served
-
-
-@pytest.fixture
-def opened(sandbox: Sandbox) -> Iterator[Opener]:
-    """Opens readers, each with a session of its own, and closes them."""
-    sessions: list[requests.Session] = []
+def opened(sandbox: Sandbox, new_session: Sessions) -> Opener:
+    """Opens readers."""
 
     def make(edition: Edition, **options: Any) -> QadReader:
-        sessions.append(requests.Session())
-        return edition.opened(sandbox, sessions[-1], FakeClock(), **options)
+        return edition.opened(sandbox, new_session(), FakeClock(), **options)
 
-    yield make
-    for session in sessions:
-        session.close()
+    return make
 
 
 def everything(read: Read[Any]) -> list[Any]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.qad.client import QadClient, QadSettings, Read, connect
 from airflow_provider_qadzd.records import SystemClock
-from airflow_provider_qadzd.sandbox import Sandbox, running
+from airflow_provider_qadzd.sandbox import Sandbox
+from tests.qad.conftest import Sessions
 from tests.qad.replies import FakeClock, MemoryTokens
 
 SETTINGS = QadSettings(client_id="sandbox", page_size=7)
@@ -30,36 +30,18 @@ class Hurried(SystemClock):
         super().sleep(min(seconds, 0.01))
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Sandbox]:
-    """One sandbox for the module."""
-    with running(customers=40, contacts=120, tickets=5, seed=1) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def sandbox(served: Sandbox) -> Sandbox:
-    """The sandbox as it was at its start."""
-    served.post_control("reset")
-    return served
-
-
-@pytest.fixture
-def opened(sandbox: Sandbox) -> Iterator[Opener]:
-    """Makes clients of the sandbox, each with a session of its own, and closes them."""
-    sessions = []
+def opened(sandbox: Sandbox, new_session: Sessions) -> Opener:
+    """Makes clients of the sandbox."""
 
     def make(settings: QadSettings = SETTINGS, tokens: MemoryTokens | None = None, **changes: Any) -> QadClient:
-        sessions.append(requests.Session())
         given = {"base_url": f"{sandbox.url}/clouderp", "username": "svc_zendesk", "password": "sandbox", **changes}
         return connect(
             **{"clock": FakeClock(), **given}, settings=settings, tokens=tokens or MemoryTokens(),
-            session=sessions[-1], where="connection qad_default",
+            session=new_session(), where="connection qad_default",
         )  # fmt: skip
 
-    yield make
-    for session in sessions:
-        session.close()
+    return make
 
 
 def calls(sandbox: Sandbox, pattern: str) -> int:
