@@ -17,6 +17,7 @@ from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger.applying import ApplierLease, prolong
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, is_open, link, plan, wanted
+from airflow_provider_qadzd.ledger.schema import flow as of_flow
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
 from airflow_provider_qadzd.records import Kind, fold
@@ -62,27 +63,52 @@ class Ended:
 # -- plans -------------------------------------------------------------------------------------------------------------
 
 
+class Superseded(Exception):
+    """A newer plan of the flow has begun: nothing more is drafted for this one."""
+
+
 def supersede_planned(ledger: Ledger, flow: Flow) -> None:
     """What an earlier plan wanted and never sent is over, and so is that plan; what was sent stays open."""
-    unsent, unfinished = ("drafted", "planned"), ("drafting", "waiting", "approved", "going")
     with ledger.writing() as tx:
-        tx.execute(
-            update(change_item)
-            .where(change_item.c.flow_id == flow.flow_id, change_item.c.change_state.in_(unsent))
-            .values(change_state="done", outcome="superseded", ended_at=ledger.now())
-        )
-        of_flow = and_(plan.c.flow_id == flow.flow_id, plan.c.plan_state.in_(unfinished))
-        tx.execute(update(plan).where(of_flow).values(plan_state="superseded"))
+        _supersede(tx, ledger, flow)
 
 
-def new_plan(ledger: Ledger, flow: Flow, run: str, mode: str = "apply") -> int:
-    """The id of a new, empty plan."""
+def _supersede(tx: Connection, ledger: Ledger, flow: Flow) -> None:
+    unsent, unfinished = ("drafted", "planned"), ("drafting", "waiting", "approved", "going")
+    # First the plans: whoever drafts for one of them holds it, and finds it superseded the next time.
+    of_flow = and_(plan.c.flow_id == flow.flow_id, plan.c.plan_state.in_(unfinished))
+    tx.execute(update(plan).where(of_flow).values(plan_state="superseded"))
+    tx.execute(
+        update(change_item)
+        .where(change_item.c.flow_id == flow.flow_id, change_item.c.change_state.in_(unsent))
+        .values(change_state="done", outcome="superseded", ended_at=ledger.now())
+    )
+
+
+def begin_plan(ledger: Ledger, flow: Flow, run: str, mode: str = "apply") -> int:
+    """The id of a new, empty plan, which supersedes whatever earlier ones did not send.
+
+    Of several that begin at once, the last one goes on alone: two would each leave out what the other has drafted.
+    """
     row = {
         "flow_id": flow.flow_id, "plan_hash": "", "counts": {}, "made_at": ledger.now(), "run": run, "plan_mode": mode,
         "asides": {}, "estimate": {},
     }  # fmt: skip
     with ledger.writing() as tx:
+        tx.execute(select(of_flow.c.flow_id).where(of_flow.c.flow_id == flow.flow_id).with_for_update())
+        _supersede(tx, ledger, flow)
         return int(tx.execute(insert(plan).values(row).returning(plan.c.plan_id)).scalar_one())
+
+
+def drop_draft(ledger: Ledger, plan_id: int) -> None:
+    """Nothing of what this plan has drafted will be sent."""
+    mine = and_(change_item.c.plan_id == plan_id, change_item.c.change_state == "drafted")
+    with ledger.writing() as tx:
+        tx.execute(
+            update(change_item)
+            .where(mine)
+            .values(change_state="done", outcome="superseded", ended_at=ledger.now())
+        )  # fmt: skip
 
 
 def end_plan(ledger: Ledger, plan_id: int, plan_hash: str, counts: Mapping[str, Any]) -> None:
@@ -94,7 +120,8 @@ def end_plan(ledger: Ledger, plan_id: int, plan_hash: str, counts: Mapping[str, 
 def add_planned(ledger: Ledger, flow: Flow, plan_id: int, rows: Sequence[Mapping[str, Any]], run: str) -> int:
     """Draft these changes, leaving out records that already have an open one. How many were added.
 
-    Nothing sends them before `plans.release` says that the plan is whole and may go.
+    Nothing sends them before `plans.release` says that the plan is whole and may go. Superseded, if a newer plan of the
+    flow has begun.
     """
     if not rows:
         return 0
@@ -104,6 +131,9 @@ def add_planned(ledger: Ledger, flow: Flow, plan_id: int, rows: Sequence[Mapping
         "remember": {},
     }  # fmt: skip
     with ledger.writing() as tx:
+        own = select(plan.c.plan_state).where(plan.c.plan_id == plan_id).with_for_update()
+        if tx.execute(own).scalar_one() != "drafting":
+            raise Superseded
         marks = marks_in(tx)
         rows = [row for row in rows if not _forgotten(marks, flow, row["kind"], row["record_key"])]
         # The unique index over open changes tells which records have one, whoever planned it.

@@ -35,10 +35,14 @@ _IDS = 500
 # -- from draft to end -------------------------------------------------------------------------------------------------
 
 
-def finish(ledger: Ledger, plan_id: int, state: PlanState, **told: Any) -> None:
-    """The plan is whole and in `state`; `told` are its columns change_count, asides, estimate and stopped."""
+def finish(ledger: Ledger, plan_id: int, state: PlanState, **told: Any) -> bool:
+    """The plan is whole and in `state`; `told` are its columns change_count, asides, estimate and stopped.
+
+    False if a newer plan has begun meanwhile: then it stays superseded.
+    """
+    drafting = and_(plan.c.plan_id == plan_id, plan.c.plan_state == "drafting")
     with ledger.writing() as tx:
-        tx.execute(update(plan).where(plan.c.plan_id == plan_id).values(plan_state=state, **told))
+        return tx.execute(update(plan).where(drafting).values(plan_state=state, **told)).rowcount == 1
 
 
 def release(ledger: Ledger, plan_id: int, run: str, states: Sequence[PlanState], without: Iterable[int] = ()) -> bool:

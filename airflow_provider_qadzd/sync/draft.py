@@ -28,6 +28,8 @@ from airflow_provider_qadzd.sync.policies import Policies
 Mode = Literal["apply", "dry_run", "approve"]
 _BATCH = 500
 _EXAMPLES = 5
+_RECORDS: tuple[tuple[str, Kind], ...] = (("customer", "organization"), ("contact", "user"))
+"""What QAD calls a record, and what Zendesk does, in the order in which they are made."""
 _REFUSED_FOR = 86_400.0
 _TOLD_AS = {"add": "added", "remove": "removed", "make_default": "made_default"}
 _Row = dict[str, Any]
@@ -35,16 +37,22 @@ _Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do: counts by kind and decision, a hash over the changes, and what sending them will cost."""
+    """What a run will do: counts by kind and decision, a hash over the changes, and what sending them will cost.
+
+    `superseded`: another run has begun to plan meanwhile; what is to be done stands in that plan, and nothing in this.
+    """
 
     plan_id: int
     plan_hash: str
     counts: dict[str, dict[str, int]]
     changes: int
     estimate: Estimate
+    superseded: bool = False
 
     def summary(self) -> str:
         """One line for the log: what is to be done, and what became of every record without a change."""
+        if self.superseded:
+            return "Another run has begun to plan this flow meanwhile: what is to be done stands in its plan."
         told = f"{self.changes} changes are planned" if self.changes else "Nothing to do, no change is planned"
         parts = [
             f"{kind}: "
@@ -81,8 +89,8 @@ def map_records(ledger: Ledger, flow: Flow, rules: Rules) -> int:
     """Bring *wanted* up to date with what QAD said. How many records were mapped anew."""
     mapped = 0
     accounts.take_stock(ledger)
-    for qad_kind, kind in (("customer", "organization"), ("contact", "user")):
-        for page in accounts.records_to_map(ledger, flow, qad_kind, _kind(kind), rules.digest):
+    for qad_kind, kind in _RECORDS:
+        for page in accounts.records_to_map(ledger, flow, qad_kind, kind, rules.digest):
             accounts.save_wanted(ledger, flow, ((_wanted(row, qad_kind, rules), row.digest) for row in page))
             mapped += len(page)
     accounts.note_mapping(ledger, flow, rules.digest)
@@ -100,33 +108,39 @@ def draft_plan(
     In `apply` its changes may be sent from now on. In `approve` they wait for a review; a plan that would do exactly
     what one that waits already would, is that one. In `dry_run` the plan is counted and hashed and its changes are
     superseded at once, so that nothing sends them. `bulk` says whether Zendesk creates users in bulk, for the estimate.
+
+    Where several runs plan at once, the plan of the one that began last is made, and the others are superseded.
     """
     map_records(ledger, flow, rules)
     earlier = plans.waiting(ledger, flow) if mode == "approve" else None
-    changes.supersede_planned(ledger, flow)
-    draft = _Draft(ledger, flow, rules.policies, run, changes.new_plan(ledger, flow, run, mode))
-    plan = draft.whole(patience, bulk)
+    draft = _Draft(ledger, flow, rules.policies, run, changes.begin_plan(ledger, flow, run, mode))
+    try:
+        plan = draft.whole(patience, bulk)
+    except changes.Superseded:
+        return draft.superseded()
     told = {"change_count": plan.changes, "asides": draft.asides.grouped, "estimate": asdict(plan.estimate)}
     changes.end_plan(ledger, plan.plan_id, plan.plan_hash, plan.counts)
     try:
         draft.check(brake)
     except Exception as error:
-        changes.supersede_planned(ledger, flow)
+        changes.drop_draft(ledger, plan.plan_id)
         plans.finish(
             ledger, plan.plan_id, "stopped", stopped=error.what if isinstance(error, QadzdError) else "", **told
         )  # fmt: skip
         raise
+    state: plans.PlanState = "drafting"
     if mode == "dry_run":
-        changes.supersede_planned(ledger, flow)
-        plans.finish(ledger, plan.plan_id, "shown", **told)
+        changes.drop_draft(ledger, plan.plan_id)
+        state = "shown"
     elif mode == "approve":
-        plans.finish(ledger, plan.plan_id, "waiting" if plan.changes else "applied", **told)
-        if earlier is not None and plan.changes and earlier.plan_hash == plan.plan_hash:
-            plans.keep_earlier(ledger, earlier.plan_id, plan.plan_id)
-            return replace(plan, plan_id=earlier.plan_id)
-    else:
-        plans.finish(ledger, plan.plan_id, "drafting", **told)
-        plans.release(ledger, plan.plan_id, run, ["drafting"])
+        state = "waiting" if plan.changes else "applied"
+    if not plans.finish(ledger, plan.plan_id, state, **told):
+        return draft.superseded()
+    if mode == "approve" and earlier is not None and plan.changes and earlier.plan_hash == plan.plan_hash:
+        plans.keep_earlier(ledger, earlier.plan_id, plan.plan_id)
+        return replace(plan, plan_id=earlier.plan_id)
+    if mode == "apply" and not plans.release(ledger, plan.plan_id, run, ["drafting"]):
+        return draft.superseded()
     return plan
 
 
@@ -167,7 +181,7 @@ class _Draft:
 
     def whole(self, patience: Patience, bulk: bool | None) -> Plan:
         """Everything drafted, as the plan to tell of."""
-        for kind in (_kind("organization"), _kind("user")):
+        for _, kind in _RECORDS:
             for batch in batches(accounts.candidates(self.ledger, self.flow, kind), _BATCH):
                 self._add_records(batch)
         for rows in batches(pair_changes(self.ledger, self.flow, self.policies, patience, self.run), _BATCH):
@@ -176,6 +190,10 @@ class _Draft:
             self.counts[of_kind]["unchanged"] += total - self.counts[of_kind].total()
         counts = {kind: dict(by) for kind, by in self.counts.items()}
         return Plan(self.plan_id, self.hashed.hexdigest(), counts, self.count, self._cost(bulk))
+
+    def superseded(self) -> Plan:
+        """The plan that it comes to where another run has begun to plan."""
+        return Plan(self.plan_id, "", {}, 0, self._cost(None), superseded=True)
 
     def _cost(self, bulk: bool | None) -> Estimate:
         tally, with_user = plans.tally(self.ledger, self.plan_id), plans.with_their_user(self.ledger, self.plan_id)
@@ -273,7 +291,3 @@ def _wanted(row: Any, qad_kind: str, rules: Rules) -> Wanted:
     else:
         wanted = user_of(Contact(**row.payload), rules, row.absent_at is not None)
     return replace(wanted, aside="two_different_records_with_this_key") if row.conflict else wanted
-
-
-def _kind(kind: str) -> Kind:
-    return "organization" if kind == "organization" else "user"

@@ -172,6 +172,13 @@ def test_missing_organizations_are_set_where_it_is_allowed(
     client.triggers.create({**trigger, "actions": [{"field": "priority", "value": "high"}]})
     run(dags["qadzd_onboard"], run_conf=NO_TEST_DELIVERY)
     run(dags["qadzd_sync_accounts"])
+    (email,) = ledger_file.execute(
+        "SELECT email_folded FROM qadzd_mirror JOIN qadzd_link USING (account_id, kind, zendesk_id)"
+        " WHERE kind = 'user' AND email_folded <> '' LIMIT 1"
+    ).fetchone()
+    ticket = sandbox.post_control("/_sandbox/tickets", {"requester_email": email})["ticket"]
+    sandbox.post_control("/_sandbox/tickets", {"id": ticket["id"], "organization_id": None})
+    sandbox.post_control("/_sandbox/clock", {"advance": 600})
     export = dags["qadzd_export_tickets"]
     assert returned(run(export), "organizations") == {}
     ledger_file.execute("UPDATE qadzd_account SET set_ticket_organization = true")

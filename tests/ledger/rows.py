@@ -81,7 +81,7 @@ def a_change(key: str, kind: Kind = "organization", **more: Any) -> dict[str, An
 
 def plan_changes(ledger: Ledger, flow: Flow, *rows: dict[str, Any]) -> int:
     """Plan these in a new plan that may be sent; how many were added."""
-    plan_id = changes.new_plan(ledger, flow, "run")
+    plan_id = changes.begin_plan(ledger, flow, "run")
     added = changes.add_planned(ledger, flow, plan_id, rows, "run")
     plans.release(ledger, plan_id, "run", ["drafting"])
     return added

@@ -19,7 +19,7 @@ from tests.ledger.rows import a_change, a_flow, a_wanted, settle, want
 
 def waiting(ledger: Ledger, flow: Flow, *rows: dict[str, Any]) -> int:
     """A plan of these changes that waits for a review."""
-    plan_id = changes.new_plan(ledger, flow, "run", "approve")
+    plan_id = changes.begin_plan(ledger, flow, "run", "approve")
     count = changes.add_planned(ledger, flow, plan_id, rows, "run")
     changes.end_plan(ledger, plan_id, f"hash {plan_id}", {"organization": {"created": count}})
     plans.finish(ledger, plan_id, "waiting", change_count=count)
@@ -64,7 +64,8 @@ def test_an_approval_is_remembered_for_a_while(ledger: Ledger, clock: SetClock) 
 def test_only_a_plan_that_waits_is_approved(state: plans.PlanState, ledger: Ledger) -> None:
     """Every other one is refused in words, with what to do."""
     flow = a_flow(ledger)
-    plan_id = waiting(ledger, flow, a_change("C1"))
+    plan_id = changes.begin_plan(ledger, flow, "run")
+    changes.add_planned(ledger, flow, plan_id, [a_change("C1")], "run")
     plans.finish(ledger, plan_id, state)
     with pytest.raises(FixFirst, match=f"Plan {plan_id} .*\\."):
         plans.approve(ledger, plan_id, "anna")
