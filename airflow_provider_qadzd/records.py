@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 Kind = Literal["organization", "user", "membership", "identity"]
 """What is written to Zendesk, in the order in which it is applied."""
 
@@ -57,8 +59,7 @@ def scoped(scope: str, code: str) -> str:
     return f"{scope.replace(':', '%3a')}:{code}" if scope else code
 
 
-@dataclass(frozen=True, slots=True)
-class Customer:
+class Customer(msgspec.Struct, frozen=True):
     """One QAD customer. `code` is trimmed and otherwise as QAD spells it; `modified` is QAD's date (site-local).
 
     `scope` is within what the code is unique, folded; empty where codes are unique in the whole instance. `columns` are
@@ -79,7 +80,7 @@ class Customer:
     phone: str = ""
     modified: str = ""
     scope: str = ""
-    columns: Mapping[str, str | int | float | bool | None] = field(default_factory=dict, hash=False)
+    columns: Mapping[str, str | int | float | bool | None] = {}
 
     @property
     def key(self) -> str:
@@ -87,8 +88,7 @@ class Customer:
         return scoped(self.scope, self.code)
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(msgspec.Struct, frozen=True):
     """One person at one QAD customer: a contact of two customers is two of these with the same `key`.
 
     `customer` is the customer's code. `contact_id` is empty where the source does not give it. `scope` and `columns`
@@ -108,7 +108,7 @@ class Contact:
     domain: str = ""
     modified: str = ""
     scope: str = ""
-    columns: Mapping[str, str | int | float | bool | None] = field(default_factory=dict, hash=False)
+    columns: Mapping[str, str | int | float | bool | None] = {}
 
     @property
     def customer_key(self) -> str:

@@ -10,13 +10,13 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, case, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, insert, or_, select, update
 
 from airflow_provider_qadzd.ledger import schema
 from airflow_provider_qadzd.ledger.absence import note_left
-from airflow_provider_qadzd.ledger.bulk import among
+from airflow_provider_qadzd.ledger.bulk import among, as_table, upsert
 from airflow_provider_qadzd.ledger.differences import (
     candidates,
     linked_count,
@@ -26,7 +26,7 @@ from airflow_provider_qadzd.ledger.differences import (
 )
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import change_item, link, mirror, qad_contact_of, qad_read, qad_record, wanted
-from airflow_provider_qadzd.ledger.store import Ledger, json_bytes, upsert
+from airflow_provider_qadzd.ledger.store import Ledger, json_bytes
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
 from airflow_provider_qadzd.records import Kind, Wanted, fold
 
@@ -91,30 +91,22 @@ def save_page(
 
     Of what is as it was, only the read that saw it is noted.
     """
-    rows_of: dict[str, list[Mapping[str, Any]]] = {}
+    said: _Said = {}
     for key, payload in payloads:
-        rows_of.setdefault(key, []).append(payload)
-    digests = {key: {_digest(row, False) for row in rows} for key, rows in rows_of.items()}
+        said.setdefault(key, {})[_digest(payload, False)] = payload
     newest = max((modified_day(payload) for _, payload in payloads), default="")
     with ledger.writing() as tx:
         # One page at a time: two reads of one source, each with rows of the other's page, deadlock on PostgreSQL.
         tx.execute(select(schema.source.c.source_id).where(schema.source.c.source_id == source_id).with_for_update())
-        marks = marks_in(tx)
-        if marks:
-            rows_of = {
-                key: kept
-                for key, rows in rows_of.items()
-                if (kept := [row for row in rows if not _forgotten(marks, source_id, kind, key, row)])
-            }
+        if marks := marks_in(tx):
+            said = _not_forgotten(marks, source_id, kind, said)
             contact_of = [
                 (contact, customer)
                 for contact, customer in contact_of
-                if contact in rows_of and not marks.has_key(source_id, "customer", customer)
+                if contact in said and not marks.has_key(source_id, "customer", customer)
             ]
-        known = _known_records(tx, source_id, kind, list(rows_of))
-        same = [key for key in rows_of if key in known and known[key].says(digests[key])]
-        _note_seen(tx, qad_record, source_id, read_id, qad_record.c.record_key, same, qad_record.c.kind == kind)
-        _save_records(ledger, tx, source_id, kind, read_id, {key: rows_of[key] for key in rows_of.keys() - same}, known)
+        same = _note_same(tx, source_id, kind, read_id, said)
+        _save_records(ledger, tx, source_id, kind, read_id, {key: of for key, of in said.items() if key not in same})
         if pairs := set(contact_of):
             _save_pairs(tx, source_id, read_id, pairs)
         tx.execute(
@@ -127,55 +119,62 @@ def save_page(
         )
 
 
-class _Known(NamedTuple):
-    """What is stored of a record, short of its payload."""
-
-    digest: str
-    contradicted: bool
-    last_read: int
-
-    def says(self, digests: set[str]) -> bool:
-        """Whether rows with these digests tell nothing new."""
-        return not self.contradicted and digests == {self.digest}
+_Said = dict[str, dict[str, Mapping[str, Any]]]
+"""Of each key, what rows of one page say of it, by digest: one payload, unless they contradict each other."""
 
 
-def _known_records(tx: Connection, source_id: int, kind: str, keys: Sequence[str]) -> dict[str, _Known]:
+def _not_forgotten(marks: Marks, source_id: int, kind: str, said: _Said) -> _Said:
+    kept: _Said = {}
+    for key, payloads in said.items():
+        for told, payload in payloads.items():
+            if not _forgotten(marks, source_id, kind, key, payload):
+                kept.setdefault(key, {})[told] = payload
+    return kept
+
+
+def _note_same(tx: Connection, source_id: int, kind: str, read_id: int, said: _Said) -> set[str]:
+    """Those of these records that are stored just so: of them, only the read that saw them is noted."""
+    once = as_table(tx, {key: digest for key, payloads in said.items() if len(payloads) == 1 for digest in payloads})
     r = qad_record.c
-    asked = select(r.record_key, r.digest, r.contradicted, r.last_read).where(
-        r.source_id == source_id, r.kind == kind, among(tx, r.record_key, keys)
-    )
-    return {key: _Known(*told) for key, *told in tx.execute(asked)}
-
-
-def _note_seen(
-    tx: Connection, table: Table, source_id: int, read_id: int, key: Column[Any], keys: Iterable[str],
-    *of_kind: ColumnElement[bool],
-) -> None:  # fmt: skip
-    seen = update(table).where(
-        table.c.source_id == source_id, *of_kind, among(tx, key, keys), table.c.last_read < read_id
-    )
-    tx.execute(seen.values(last_read=read_id))
+    seen = update(qad_record).where(
+        r.source_id == source_id, r.kind == kind, r.record_key == once.c.key, r.digest == once.c.value,
+        r.last_read < read_id,
+    )  # fmt: skip
+    return set(tx.execute(seen.values(last_read=read_id).returning(r.record_key)).scalars())
 
 
 def _save_records(
-    ledger: Ledger, tx: Connection, source_id: int, kind: str, read_id: int,
-    rows_of: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str, _Known],
+    ledger: Ledger, tx: Connection, source_id: int, kind: str, read_id: int, said: _Said
 ) -> None:  # fmt: skip
     """Records that are new or changed. What earlier pages of this read said of one counts as well."""
+    if not said:
+        return
     r = qad_record.c
-    told_before = [key for key in rows_of if key in known and known[key].last_read == read_id]
     asked = select(r.record_key, r.payload, r.contradicted).where(
-        r.source_id == source_id, r.kind == kind, among(tx, r.record_key, told_before)
+        r.source_id == source_id, r.kind == kind, among(tx, r.record_key, said), r.last_read == read_id
     )
-    earlier = {row.record_key: dict(row._mapping) for row in tx.execute(asked)} if told_before else {}
-    merged: list[dict[str, Any]] = []
-    for key, rows in rows_of.items():
-        row = earlier.get(key)
-        for payload in rows:
-            row = _merged(row, kind, key, payload, read_id)
-        if row is not None:
-            merged.append({"source_id": source_id, "kind": kind, "first_seen_at": ledger.now(), **row})
-    upsert(tx, qad_record, merged, keep=["first_seen_at"], unless_older=["last_read"])
+    earlier = {row.record_key: row for row in tx.execute(asked)}
+    now = ledger.now()
+    rows = [
+        {"source_id": source_id, "kind": kind, "record_key": key, "key_folded": fold(key), "first_seen_at": now,
+         "last_read": read_id, "absent_at": None, **_together(kind, payloads, earlier.get(key))}
+        for key, payloads in said.items()
+    ]  # fmt: skip
+    upsert(tx, qad_record, rows, keep=["first_seen_at"], unless_older=["last_read"])
+
+
+def _together(kind: str, payloads: Mapping[str, Mapping[str, Any]], earlier: Row[Any, Any, Any] | None) -> dict[str, Any]:
+    """One record of all that one read has said of it; `earlier` is what it said on other pages."""
+    told = list(payloads.items())
+    if earlier is None and len(told) == 1:
+        return {"payload": told[0][1], "digest": told[0][0], "contradicted": False}
+    kept = dict(told[0][1] if earlier is None else earlier.payload)
+    contradicted = earlier is not None and earlier.contradicted
+    for _, payload in told:
+        contradicted = contradicted or any(kept.get(name) != payload.get(name) for name in SAME_RECORD[kind])
+        if "primary" in kept:
+            kept["primary"] = kept["primary"] or payload.get("primary")
+    return {"payload": kept, "digest": _digest(kept, contradicted), "contradicted": contradicted}
 
 
 def _save_pairs(tx: Connection, source_id: int, read_id: int, pairs: set[tuple[str, str]]) -> None:
@@ -192,7 +191,8 @@ def _save_pairs(tx: Connection, source_id: int, read_id: int, pairs: set[tuple[s
         # A customer that was left is told again by a row of its own.
         stored.setdefault(row.contact_key, set()).add(row.customer_key if row.left_read is None else "")
     same = {contact for contact, customers in told.items() if stored.get(contact) == customers}
-    _note_seen(tx, qad_contact_of, source_id, read_id, c.contact_key, same)
+    seen = update(qad_contact_of).where(c.source_id == source_id, among(tx, c.contact_key, same), c.last_read < read_id)
+    tx.execute(seen.values(last_read=read_id))
     rows = (
         {"source_id": source_id, "contact_key": contact, "customer_key": customer, "last_read": read_id,
          "left_read": None}
@@ -218,22 +218,6 @@ def modified_day(payload: Mapping[str, Any]) -> str:
 @lru_cache(maxsize=4096)
 def _day_in(text: str) -> str:
     return text if _DAY.fullmatch(text) else ""
-
-
-def _merged(
-    row: Mapping[str, Any] | None, kind: str, key: str, payload: Mapping[str, Any], read_id: int
-) -> dict[str, Any]:
-    """The record with one more of its rows; `row` is what this read has said of it before."""
-    contradicted, kept = False, dict(payload)
-    if row is not None:
-        kept = dict(row["payload"])
-        contradicted = row["contradicted"] or any(kept.get(name) != payload.get(name) for name in SAME_RECORD[kind])
-        if "primary" in kept:
-            kept["primary"] = kept["primary"] or payload.get("primary")
-    return {
-        "record_key": key, "key_folded": fold(key), "payload": kept, "digest": _digest(kept, contradicted),
-        "contradicted": contradicted, "last_read": read_id, "absent_at": None,
-    }  # fmt: skip
 
 
 # -- what is wanted ----------------------------------------------------------------------------------------------------

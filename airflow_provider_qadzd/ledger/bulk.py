@@ -7,68 +7,121 @@ than the database does (seen: 2.5 of 8 seconds for 20,000). So statements are ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import JSON, Column, ColumnElement, Connection, Table, any_, bindparam, func, literal, select
-from sqlalchemy.dialects import sqlite as sqlite_dialect
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Connection,
+    String,
+    Table,
+    TableValuedAlias,
+    any_,
+    cast,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 
 from airflow_provider_qadzd.ledger.store import json_text
+
+FEW = 50
+"""Rows that PostgreSQL takes one by one sooner than it is told of a stage for them (seen: equal at about forty)."""
 
 
 def among(tx: Connection, column: Column[Any], values: Iterable[Any]) -> ColumnElement[bool]:
     """That `column` has one of these values, however many: they are one parameter, so the statement is always the same.
 
-    A list of a thousand parameters costs either driver more than the query costs the database (seen).
+    A list of a thousand parameters costs either driver more than the query costs the database, and an array of
+    PostgreSQL is put together value by value in Python (both seen).
     """
-    listed = list(values)
+    listed = literal(json_text(list(values)), String)
     if tx.dialect.name == "postgresql":
-        return column == any_(literal(listed, ARRAY(column.type)))
-    each = func.json_each(json_text(listed)).table_valued("value")
-    return column.in_(select(each.c.value))
+        each = func.json_array_elements_text(cast(listed, JSON)).column_valued()
+        return column == any_(func.array(select(cast(each, column.type)).scalar_subquery()))
+    return column.in_(select(func.json_each(listed).table_valued("value").c.value))
+
+
+def as_table(tx: Connection, pairs: Mapping[str, str]) -> TableValuedAlias:
+    """These pairs as rows of `key` and `value`, however many, as one parameter."""
+    told = literal(json_text(pairs), String)
+    each = func.json_each_text(cast(told, JSON)) if tx.dialect.name == "postgresql" else func.json_each(told)
+    return each.table_valued("key", "value")
 
 
 def insert_rows(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert `rows`, which all name the same columns."""
-    _write(tx, table, rows, replace=False)
-
-
-def replace_rows(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert `rows`, which all name the same columns, replacing rows of the same primary key; no key comes twice.
-
-    They are written in key order: two writers that take rows in different orders deadlock on PostgreSQL.
-    """
-    _write(tx, table, rows, replace=True)
-
-
-def _write(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, replace: bool) -> None:
     if not rows:
         return
-    # In the table's order, as SQLAlchemy names them in a statement.
-    names = tuple(column.name for column in table.columns if column.name in rows[0])
-    values = _values(table, names, rows)
-    if replace:
-        places = [names.index(column.name) for column in table.primary_key]
-        values = iter(sorted(values, key=itemgetter(*places)))
+    names = _named(table, rows)
     if tx.dialect.name == "sqlite":
-        tx.exec_driver_sql(_sqlite_statement(table, names, replace), list(values))
-        return
-    columns, stage = ", ".join(names), f"stage_{table.name}"
-    if not replace:
-        _copy(tx, f"COPY {table.name} ({columns}) FROM STDIN", values)
-        return
-    like = f"(LIKE {table.name} INCLUDING DEFAULTS)"
-    tx.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} {like} ON COMMIT DELETE ROWS")
-    _copy(tx, f"COPY {stage} ({columns}) FROM STDIN", values)
-    tx.exec_driver_sql(_postgresql_statement(table, names, stage))
+        tx.exec_driver_sql(_insertion(table, names, "?"), list(_values(table, names, rows)))
+    else:
+        _copy(tx, table.name, names, _values(table, names, rows))
 
 
-def _copy(tx: Connection, statement: str, values: Iterator[tuple[Any, ...]]) -> None:
+def upsert(
+    tx: Connection, table: Table, rows: Iterable[Mapping[str, Any]], keep: Sequence[str] = (),
+    unless_older: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Insert `rows`, which all name the same columns, replacing rows of the same primary key except for `keep`.
+
+    No key comes twice. With `unless_older`, a row stays whose values in those columns are greater than the new one's.
+    Rows are written in key order: two writers that take rows in different orders deadlock on PostgreSQL.
+    """
+    rows = list(rows)
+    if not rows:
+        return
+    names = _named(table, rows)
+    places = [names.index(column.name) for column in table.primary_key]
+    values = sorted(_values(table, names, rows), key=itemgetter(*places))
+    replacing = _replacing(table, names, keep, unless_older)
+    if tx.dialect.name == "sqlite" or len(values) <= FEW:
+        place = "?" if tx.dialect.name == "sqlite" else "%s"
+        tx.exec_driver_sql(f"{_insertion(table, names, place)} {replacing}", values)
+        return
+    stage, columns, order = f"stage_{table.name}", _listed(names), _listed(table.primary_key.columns.keys())
+    tx.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} (LIKE {table.name} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
+    )
+    _copy(tx, stage, names, values)
+    # The stage is empty afterwards, for the next page of the transaction.
+    tx.exec_driver_sql(
+        f"WITH staged AS (DELETE FROM {stage} RETURNING {columns}) "  # noqa: S608 - names of our own columns
+        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM staged ORDER BY {order} {replacing}"
+    )
+
+
+def _named(table: Table, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [column.name for column in table.columns if column.name in rows[0]]
+
+
+def _listed(names: Iterable[str], form: str = '"{}"') -> str:
+    return ", ".join(form.format(name) for name in names)
+
+
+def _insertion(table: Table, names: Sequence[str], place: str) -> str:
+    places = ", ".join(place for _ in names)
+    return f"INSERT INTO {table.name} ({_listed(names)}) VALUES ({places})"  # noqa: S608 - names of our own columns
+
+
+def _replacing(table: Table, names: Sequence[str], keep: Sequence[str], unless_older: Sequence[str]) -> str:
+    """What an INSERT does with a row that is there already; both databases spell it alike."""
+    key = table.primary_key.columns.keys()
+    rest = [name for name in names if name not in key and name not in keep]
+    if not rest:
+        return f"ON CONFLICT ({_listed(key)}) DO NOTHING"
+    stored, new = (_listed(unless_older, form) for form in (f'{table.name}."{{}}"', 'excluded."{}"'))
+    due = f" WHERE ({stored}) <= ({new})" if unless_older else ""
+    return f"ON CONFLICT ({_listed(key)}) DO UPDATE SET " + _listed(rest, '"{0}" = excluded."{0}"') + due
+
+
+def _copy(tx: Connection, into: str, names: Sequence[str], values: Iterable[tuple[Any, ...]]) -> None:
     """COPY is the driver's own; its errors are told as SQLAlchemy tells those of everything else."""
-    errors = tx.dialect.loaded_dbapi.Error
+    statement, errors = f"COPY {into} ({_listed(names)}) FROM STDIN", tx.dialect.loaded_dbapi.Error
     try:
         with tx.connection.cursor().copy(statement) as copy:
             for row in values:
@@ -77,7 +130,7 @@ def _copy(tx: Connection, statement: str, values: Iterator[tuple[Any, ...]]) -> 
         raise DBAPIError.instance(statement, (), error, errors, dialect=tx.dialect) from error
 
 
-def _values(table: Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
+def _values(table: Table, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
     """Each row as the driver takes it, with JSON as canonical text."""
     as_json = [place for place, name in enumerate(names) if isinstance(table.c[name].type, JSON)]
     of_row = itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
@@ -89,26 +142,3 @@ def _values(table: Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]
         for place in as_json:
             values[place] = json_text(values[place])
         yield tuple(values)
-
-
-@lru_cache
-def _sqlite_statement(table: Table, names: tuple[str, ...], replace: bool) -> str:
-    statement = sqlite_dialect.insert(table).values({name: bindparam(name) for name in names})
-    if replace:
-        key = [column.name for column in table.primary_key]
-        rest = {name: statement.excluded[name] for name in names if name not in key}
-        statement = statement.on_conflict_do_update(index_elements=key, set_=rest)
-    return str(statement.compile(dialect=sqlite_dialect.dialect()))
-
-
-@lru_cache
-def _postgresql_statement(table: Table, names: tuple[str, ...], stage: str) -> str:
-    """Move what is staged into the table; the stage is empty afterwards, for the next page of the transaction."""
-    key = [column.name for column in table.primary_key]
-    columns, order = ", ".join(names), ", ".join(key)
-    rest = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
-    return (
-        f"WITH staged AS (DELETE FROM {stage} RETURNING {columns}) "  # noqa: S608 - names of our own columns
-        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM staged ORDER BY {order} "
-        f"ON CONFLICT ({order}) DO UPDATE SET {rest}"
-    )

@@ -15,10 +15,11 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, de
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger.applying import ApplierLease, prolong
+from airflow_provider_qadzd.ledger.bulk import upsert
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, is_open, link, plan, wanted
 from airflow_provider_qadzd.ledger.schema import flow as of_flow
-from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into, upsert
+from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
 from airflow_provider_qadzd.records import Kind, fold
 

@@ -27,9 +27,10 @@ from sqlalchemy import (
     update,
 )
 
+from airflow_provider_qadzd.ledger.bulk import upsert
 from airflow_provider_qadzd.ledger.identity import Flow
 from airflow_provider_qadzd.ledger.schema import audit_entry, drift, link, mirror
-from airflow_provider_qadzd.ledger.store import Ledger, chunks, upsert
+from airflow_provider_qadzd.ledger.store import Ledger, chunks
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
 from airflow_provider_qadzd.records import Kind
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select
 
+from airflow_provider_qadzd.ledger.bulk import upsert
 from airflow_provider_qadzd.ledger.schema import export_cursor, export_run, export_window
-from airflow_provider_qadzd.ledger.store import Ledger, upsert
+from airflow_provider_qadzd.ledger.store import Ledger
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select
 
+from airflow_provider_qadzd.ledger.bulk import upsert
 from airflow_provider_qadzd.ledger.schema import account, sensor_stretch, ticket_event
-from airflow_provider_qadzd.ledger.store import Ledger, upsert
+from airflow_provider_qadzd.ledger.store import Ledger
 from airflow_provider_qadzd.ledger.tickets import lock
 
 EventRow = Row[Any]

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,6 @@ from sqlalchemy import (
     event,
     make_url,
     text,
-    tuple_,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite as sqlite_dialect
@@ -208,31 +207,6 @@ def epoch_of(iso_text: str) -> float:
 def insert_into(tx: Connection, table: Table) -> Any:
     """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`, which both databases spell alike."""
     return (postgresql if tx.dialect.name == "postgresql" else sqlite_dialect).insert(table)
-
-
-def upsert(
-    tx: Connection, table: Table, rows: Iterable[Mapping[str, Any]], keep: Sequence[str] = (),
-    unless_older: Sequence[str] = (),
-) -> None:  # fmt: skip
-    """Insert `rows`, replacing rows of the same primary key except for the columns in `keep`.
-
-    With `unless_older`, a row stays whose values in those columns are greater than the new one's. Rows are written in
-    key order: two writers that take rows in different orders deadlock on PostgreSQL.
-    """
-    key = [column.name for column in table.primary_key]
-    ordered = sorted(rows, key=lambda row: [row[name] for name in key])
-    if not ordered:
-        return
-    insert = insert_into(tx, table)
-    replaced = {name: insert.excluded[name] for name in ordered[0] if name not in key and name not in keep}
-    stored = tuple_(*(table.c[name] for name in unless_older)) if unless_older else None
-    due = None if stored is None else stored <= tuple_(*(insert.excluded[name] for name in unless_older))
-    statement = (
-        insert.on_conflict_do_update(index_elements=key, set_=replaced, where=due)
-        if replaced
-        else insert.on_conflict_do_nothing(index_elements=key)
-    )
-    tx.execute(statement, ordered)
 
 
 # Sorted and compact as `canonical_json`, in a quarter of its time: a read of everything writes and compares much.

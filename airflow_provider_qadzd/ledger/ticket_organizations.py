@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import and_, or_, select, update
 
-from airflow_provider_qadzd.ledger.bulk import among, insert_rows, replace_rows
+from airflow_provider_qadzd.ledger.bulk import among, insert_rows, upsert
 from airflow_provider_qadzd.ledger.schema import audit_entry, link, ticket
 from airflow_provider_qadzd.ledger.schema import ticket_organization as intent
 from airflow_provider_qadzd.ledger.store import Ledger
@@ -83,7 +83,7 @@ def intend(ledger: Ledger, account_id: int, chosen: Iterable[Missing], run: str)
         for one in chosen
     ]  # fmt: skip
     with ledger.writing() as tx:
-        replace_rows(tx, intent, rows)
+        upsert(tx, intent, rows)
 
 
 def note_job(ledger: Ledger, account_id: int, ticket_ids: Iterable[int], job_id: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select, update
 
-from airflow_provider_qadzd.ledger.bulk import among, insert_rows, replace_rows
+from airflow_provider_qadzd.ledger.bulk import among, insert_rows, upsert
 from airflow_provider_qadzd.ledger.schema import (
     account,
     audit_entry,
@@ -212,7 +212,7 @@ def _is_forgotten(marks: Marks, account_id: int, row: Mapping[str, Any]) -> bool
 
 def write_tickets(tx: Connection, account_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace these tickets' rows."""
-    replace_rows(tx, ticket, [{"account_id": account_id, **row} for row in rows])
+    upsert(tx, ticket, [{"account_id": account_id, **row} for row in rows])
 
 
 def audit_moves(
@@ -281,4 +281,4 @@ def store_history(tx: Connection, account_id: int, rows: Iterable[Mapping[str, A
         for row in unique.values():
             if row["ticket_id"] in about or marks.has_zendesk_id(account_id, "user", row["updater_id"]):
                 row["children"] = []
-    replace_rows(tx, ticket_history, list(unique.values()))
+    upsert(tx, ticket_history, list(unique.values()))

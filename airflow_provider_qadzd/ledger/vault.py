@@ -18,8 +18,9 @@ from sqlalchemy import Row, and_, delete, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from airflow_provider_qadzd.errors import FixFirst
+from airflow_provider_qadzd.ledger.bulk import upsert
 from airflow_provider_qadzd.ledger.schema import credential
-from airflow_provider_qadzd.ledger.store import Ledger, upsert
+from airflow_provider_qadzd.ledger.store import Ledger
 from airflow_provider_qadzd.records import Lease, Token
 
 SIGNING = "signing:"

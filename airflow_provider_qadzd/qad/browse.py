@@ -369,48 +369,47 @@ def _nearest(column: str, names: Iterable[str]) -> list[str]:
 
 def customer_from(row: Row, columns: Mapping[str, str]) -> Customer:
     """The customer in `row`; SetAside where its code is blank or a value cannot be read."""
-    texts = _texts_in(row, columns)
-    texts.pop("active", None)
+    texts, active = _texts_in(row, columns, "active")
     if not texts["code"]:
         raise SetAside("no_customer_code", "A QAD customer row has no customer code.")
     # A blank is not "no": silence never deactivates.
-    active = flag_in(row.get(columns.get("active", "")), "active", default=True)
-    return Customer(active=active, **texts)
+    return Customer(active=flag_in(active, "active", default=True), **texts)
 
 
 def contact_from(row: Row, columns: Mapping[str, str]) -> Contact:
     """The contact in `row`; SetAside where it has no customer, neither an id nor a name, or an unreadable value."""
-    texts = _texts_in(row, columns)
-    texts.pop("primary", None)
+    texts, primary = _texts_in(row, columns, "primary")
     if texts.get("contact_id") == "0":  # what an integer column holds where there is no id
         texts["contact_id"] = ""
     if not texts["customer"]:
         raise SetAside("no_customer_code", "A QAD contact row has no customer code.")
     if not texts["name"] and not texts.get("contact_id"):
         raise SetAside("no_name", "A QAD contact row has neither an id nor a name.")
-    primary = flag_in(row.get(columns.get("primary", "")), "primary", default=False)
-    return Contact(primary=primary, **texts)
+    return Contact(primary=flag_in(primary, "primary", default=False), **texts)
 
 
-def _texts_in(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Each field's text. Nearly all values are texts already: for them alone this is the whole of the work."""
-    texts: dict[str, Any] = {}
-    for name, column in columns.items():
-        value = row.get(column)
-        texts[name] = value.strip() if type(value) is str else text_in(value, name)
-    return texts
+def _texts_in(row: Row, columns: Mapping[str, str], flag: str) -> tuple[dict[str, Any], object]:
+    """Each field's trimmed text, and the value of the one field that is a flag."""
+    values: dict[str, Any] = dict(zip(columns, map(row.get, columns.values()), strict=True))
+    told = values.pop(flag, None)
+    try:
+        return dict(zip(values, map(str.strip, values.values()), strict=True)), told
+    except TypeError:  # a null, or a number: rare enough that a row of texts alone need not look at each of its values
+        return {name: text_in(value, name) for name, value in values.items()}, told
 
 
 def text_in(value: object, field: str) -> str:
     """A JSON value as trimmed text; null is empty, and 7.0 is "7" because some sites send ids as decimals."""
+    if type(value) is str:
+        return value.strip()
     if value is None:
         return ""
     if isinstance(value, float):
         if not math.isfinite(value):
             return ""
         value = int(value) if value.is_integer() else value
-    if isinstance(value, (str, int, float)):
-        return str(value).strip()
+    if isinstance(value, (int, float)):
+        return str(value)
     raise SetAside(f"unreadable_{field}", f"QAD sent {field} as {type(value).__name__}.")
 
 

@@ -11,18 +11,19 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from airflow_provider_qadzd.errors import FixFirst, SetAside
 from airflow_provider_qadzd.qad.browse import Row
-from airflow_provider_qadzd.records import fold
+from airflow_provider_qadzd.records import Contact, Customer, fold
 from airflow_provider_qadzd.settings import refuse_unknown
 
 # Orders, invoices and balances stay in QAD, whatever a mapping names. Codes and dates of them are no figures.
 _FIGURE = re.compile(r"credit_?limit|cr_?limit|balance|amount|overdue|turnover|exposure|open_?items?|ytd")
 
-Record = TypeVar("Record")
+Record = TypeVar("Record", Customer, Contact)
 """A Customer or a Contact."""
 
 
@@ -65,7 +66,7 @@ def _nearest(name: str, seen: Mapping[str, str]) -> str:
 def with_columns(record: Record, row: Row, columns: Mapping[str, str]) -> Record:
     """`record` with these columns of its row, by the names that they are asked for; SetAside for a nested value."""
     values = {name: _scalar(row.get(spelt), name) for name, spelt in columns.items()}
-    return replace(record, columns=values)  # type: ignore[type-var]
+    return replace(record, columns=values)
 
 
 def _scalar(value: object, name: str) -> str | int | float | bool | None:
@@ -82,10 +83,10 @@ def _scalar(value: object, name: str) -> str | int | float | bool | None:
 
 
 def wanted_columns(
-    defaults: Mapping[str, str], given: Mapping[str, str], record: type, needed: tuple[str, ...], where: str
+    defaults: Mapping[str, str], given: Mapping[str, str], record: type[Record], needed: tuple[str, ...], where: str
 ) -> tuple[dict[str, str], frozenset[str]]:  # fmt: skip
     """The columns to read, and which of them a browse may lack: those that nobody asked for by name."""
-    refuse_unknown(given, (known.name for known in fields(record)), where)
+    refuse_unknown(given, record.__struct_fields__, where)
     columns = {name: column.strip() for name, column in {**defaults, **given}.items() if column.strip()}
     for name in needed:
         if name not in columns:

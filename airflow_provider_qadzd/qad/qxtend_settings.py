@@ -8,7 +8,7 @@ extra names replaces the profile's. Nothing here touches the network, and nothin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_qadzd.errors import FixFirst
@@ -201,8 +201,8 @@ def qxtend_settings(given: Mapping[str, Any], where: str) -> QxtendSettings:
     for name, choices in _CHOICES.items():
         _among(getattr(settings, name), choices, name, where)
     _refuse_gaps(settings, where)
-    refuse_unknown(settings.customer_columns, (one.name for one in fields(Customer)), f"{where}: customer_columns")
-    refuse_unknown(settings.contact_columns, (one.name for one in fields(Contact)), f"{where}: contact_columns")
+    refuse_unknown(settings.customer_columns, Customer.__struct_fields__, f"{where}: customer_columns")
+    refuse_unknown(settings.contact_columns, Contact.__struct_fields__, f"{where}: contact_columns")
     return settings
 
 

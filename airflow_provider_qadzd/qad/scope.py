@@ -10,8 +10,10 @@ https://www.qad.com/documentation/EE/2015/UG/Financials_UG_v2015EE/ (shared sets
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from airflow_provider_qadzd.errors import FixFirst, SetAside
 from airflow_provider_qadzd.records import Contact, Customer, fold

@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger import Ledger
-from airflow_provider_qadzd.ledger.bulk import among, insert_rows, replace_rows
+from airflow_provider_qadzd.ledger.bulk import among, insert_rows, upsert
 from airflow_provider_qadzd.ledger.schema import audit_entry, ticket
 from tests.ledger.test_tickets import a_ticket
 
@@ -25,9 +25,9 @@ def test_rows_are_replaced_and_the_rest_stays(ledger: Ledger) -> None:
     """A row of the same key is replaced in the columns that are given; others stay; nothing is changed on the way."""
     values = {"subject": HARD, "tags": [HARD, ""], "custom_fields": [{"id": 1, "value": None}, {"id": 2, "value": 1.5}]}
     with ledger.writing() as tx:
-        replace_rows(tx, ticket, rows_of(3, 1, 2, **values, group_id=7))
-        replace_rows(tx, ticket, rows_of(2, customer_key=None))
-        replace_rows(tx, ticket, [])
+        upsert(tx, ticket, rows_of(3, 1, 2, **values, group_id=7))
+        upsert(tx, ticket, rows_of(2, customer_key=None))
+        upsert(tx, ticket, [])
         stored = {row.ticket_id: row for row in tx.execute(select(ticket).order_by(ticket.c.ticket_id))}
     assert list(stored) == [1, 2, 3]
     assert (stored[3].subject, stored[3].tags, stored[3].custom_fields) == tuple(values.values())
@@ -39,15 +39,15 @@ def test_a_page_is_part_of_its_transaction(ledger: Ledger) -> None:
 
     def two_pages_and_a_failure() -> None:
         with ledger.writing() as tx:
-            replace_rows(tx, ticket, rows_of(1, 2))
-            replace_rows(tx, ticket, rows_of(2, 3))
+            upsert(tx, ticket, rows_of(1, 2))
+            upsert(tx, ticket, rows_of(2, 3))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         two_pages_and_a_failure()
     with ledger.writing() as tx:
         assert tx.execute(select(ticket)).all() == []
-        replace_rows(tx, ticket, rows_of(4))
+        upsert(tx, ticket, rows_of(4))
         assert [row.ticket_id for row in tx.execute(select(ticket))] == [4]
 
 
@@ -65,7 +65,7 @@ def test_inserted_rows_are_numbered(ledger: Ledger) -> None:
 def test_any_number_of_values_is_one_parameter(ledger: Ledger, count: int) -> None:
     """A list may be empty, or longer than either database takes parameters; texts are found as well as numbers."""
     with ledger.writing() as tx:
-        replace_rows(tx, ticket, rows_of(0, 7, 50_000, customer_key="é'1"))
+        upsert(tx, ticket, rows_of(0, 7, 50_000, customer_key="é'1"))
         found = tx.execute(select(ticket.c.ticket_id).where(among(tx, ticket.c.ticket_id, range(count)))).scalars()
         assert set(found) == {one for one in (0, 7) if one < count}
         named = among(tx, ticket.c.customer_key, ["é'1", "other"])

@@ -22,7 +22,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
 from airflow_provider_qadzd.ledger import Ledger, identity, schema
-from airflow_provider_qadzd.ledger.store import VERSION_TABLE, epoch_of, head_revision, iso, upsert
+from airflow_provider_qadzd.ledger.bulk import upsert
+from airflow_provider_qadzd.ledger.store import VERSION_TABLE, epoch_of, head_revision, iso
 from tests.conftest import Postgres
 from tests.ledger.rows import a_flow, a_record, observe
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_qadzd.errors import FixFirst, SetAside
 from airflow_provider_qadzd.qad.client import QadSettings
@@ -85,11 +84,12 @@ def test_a_workspace_tells_its_domain_where_it_can(workspace: str, domain: str) 
 
 def test_workspaces_of_one_set_do_not_duplicate_and_of_two_do_not_merge() -> None:
     """The same code read through two workspaces is two customers by domain, and one by their common set."""
-    settings = QadSettings(
-        customer_columns={"code": "c.code", "name": "c.name"}, workspaces=("D1_CO", "D2_CO"), customer_scope="domain"
-    )
     one, other = page({"c.code": "C1", "c.name": "Acme"}), page({"c.code": " C1 ", "c.name": "Acme"})
     for scope, sets, keys in (("domain", {}, ["d1:C1", "d2:C1"]), ("shared_set", {"*": "All"}, ["all:C1"] * 2)):
         replies = Replies(field_list("c.code", "c.name"), one, other)
-        read = client_of(replies, replace(settings, customer_scope=scope, shared_sets=sets)).customers()
+        settings = QadSettings(
+            customer_columns={"code": "c.code", "name": "c.name"}, workspaces=("D1_CO", "D2_CO"),
+            customer_scope=scope, shared_sets=sets,
+        )  # fmt: skip
+        read = client_of(replies, settings).customers()
         assert [customer.key for found in read for customer in found] == keys
