@@ -59,7 +59,7 @@ def scoped(scope: str, code: str) -> str:
     return f"{scope.replace(':', '%3a')}:{code}" if scope else code
 
 
-class Customer(msgspec.Struct, frozen=True):
+class Customer(msgspec.Struct, frozen=True, gc=False):
     """One QAD customer. `code` is trimmed and otherwise as QAD spells it; `modified` is QAD's date (site-local).
 
     `scope` is within what the code is unique, folded; empty where codes are unique in the whole instance. `columns` are
@@ -88,7 +88,7 @@ class Customer(msgspec.Struct, frozen=True):
         return scoped(self.scope, self.code)
 
 
-class Contact(msgspec.Struct, frozen=True):
+class Contact(msgspec.Struct, frozen=True, gc=False):
     """One person at one QAD customer: a contact of two customers is two of these with the same `key`.
 
     `customer` is the customer's code. `contact_id` is empty where the source does not give it. `scope` and `columns`

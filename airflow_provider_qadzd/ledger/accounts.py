@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, insert, or_, select, update
 
 from airflow_provider_qadzd.ledger import schema
 from airflow_provider_qadzd.ledger.absence import note_left
-from airflow_provider_qadzd.ledger.bulk import among, as_table, upsert
+from airflow_provider_qadzd.ledger.bulk import among, upsert
 from airflow_provider_qadzd.ledger.differences import (
     candidates,
     linked_count,
@@ -94,7 +93,8 @@ def save_page(
     said: _Said = {}
     for key, payload in payloads:
         said.setdefault(key, {})[_digest(payload, False)] = payload
-    newest = max((modified_day(payload) for _, payload in payloads), default="")
+    days = {str(payload.get("modified") or "")[:10] for _, payload in payloads}
+    newest = max(filter(_DAY.fullmatch, days), default="")
     with ledger.writing() as tx:
         # One page at a time: two reads of one source, each with rows of the other's page, deadlock on PostgreSQL.
         tx.execute(select(schema.source.c.source_id).where(schema.source.c.source_id == source_id).with_for_update())
@@ -134,13 +134,17 @@ def _not_forgotten(marks: Marks, source_id: int, kind: str, said: _Said) -> _Sai
 
 def _note_same(tx: Connection, source_id: int, kind: str, read_id: int, said: _Said) -> set[str]:
     """Those of these records that are stored just so: of them, only the read that saw them is noted."""
-    once = as_table(tx, {key: digest for key, payloads in said.items() if len(payloads) == 1 for digest in payloads})
     r = qad_record.c
+    asked = select(r.record_key, r.digest).where(
+        r.source_id == source_id, r.kind == kind, among(tx, r.record_key, said)
+    )
+    same = {key for key, digest in tx.execute(asked).all() if said[key].keys() == {digest}}
     seen = update(qad_record).where(
-        r.source_id == source_id, r.kind == kind, r.record_key == once.c.key, r.digest == once.c.value,
-        r.last_read < read_id,
-    )  # fmt: skip
-    return set(tx.execute(seen.values(last_read=read_id).returning(r.record_key)).scalars())
+        r.source_id == source_id, r.kind == kind, among(tx, r.record_key, same), r.last_read < read_id
+    )
+    if same:
+        tx.execute(seen.values(last_read=read_id))
+    return same
 
 
 def _save_records(
@@ -163,7 +167,9 @@ def _save_records(
     upsert(tx, qad_record, rows, keep=["first_seen_at"], unless_older=["last_read"])
 
 
-def _together(kind: str, payloads: Mapping[str, Mapping[str, Any]], earlier: Row[Any, Any, Any] | None) -> dict[str, Any]:
+def _together(
+    kind: str, payloads: Mapping[str, Mapping[str, Any]], earlier: Row[Any, Any, Any] | None
+) -> dict[str, Any]:
     """One record of all that one read has said of it; `earlier` is what it said on other pages."""
     told = list(payloads.items())
     if earlier is None and len(told) == 1:
@@ -208,16 +214,6 @@ def _forgotten(marks: Marks, source_id: int, kind: str, key: str, payload: Mappi
 def _digest(payload: Mapping[str, Any], contradicted: bool) -> str:
     """Equal for records of which QAD said the same."""
     return hashlib.sha256(json_bytes([payload, contradicted])).hexdigest()
-
-
-def modified_day(payload: Mapping[str, Any]) -> str:
-    """The day of the record's last change as QAD tells it (`YYYY-MM-DD`), empty where it is no such date."""
-    return _day_in(str(payload.get("modified") or "")[:10])
-
-
-@lru_cache(maxsize=4096)
-def _day_in(text: str) -> str:
-    return text if _DAY.fullmatch(text) else ""
 
 
 # -- what is wanted ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Connection,
     String,
     Table,
-    TableValuedAlias,
     any_,
     cast,
     func,
@@ -43,13 +42,6 @@ def among(tx: Connection, column: Column[Any], values: Iterable[Any]) -> ColumnE
         each = func.json_array_elements_text(cast(listed, JSON)).column_valued()
         return column == any_(func.array(select(cast(each, column.type)).scalar_subquery()))
     return column.in_(select(func.json_each(listed).table_valued("value").c.value))
-
-
-def as_table(tx: Connection, pairs: Mapping[str, str]) -> TableValuedAlias:
-    """These pairs as rows of `key` and `value`, however many, as one parameter."""
-    told = literal(json_text(pairs), String)
-    each = func.json_each_text(cast(told, JSON)) if tx.dialect.name == "postgresql" else func.json_each(told)
-    return each.table_valued("key", "value")
 
 
 def insert_rows(tx: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from tests.bench.wiring import CustomersOnly, Sandbox, ledgers, sandbox
 
 CUSTOMERS, FEWER = 100_000, 10_000
 FIRST_READ, AGAIN, MEMORY = 0.15, 0.3, 1.2
+TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,15 @@ def measured(edition: Edition) -> list[Measure]:
 
 
 def _reads(case: str, edition: Edition, served: Sandbox, ledger: Ledger) -> list[Measure]:
-    """Floor, first and second read in turns, so that all of them meet the same machine."""
-    floor = edition.loop(served.url)
-    source_id = identity.source_id_of(ledger, edition.address(served.url), edition.parts)
-    first, again = (_read(edition, served.url, ledger, source_id, run) for run in ("first", "again"))
-    floor = max(floor, edition.loop(served.url))
+    """Floor, first and second read in turns, so that all of them meet the same machine; the best of each counts."""
+    floors, firsts, agains = [], [], []
+    for turn in range(TURNS):
+        # Another instance each time, as the ledger sees it, or there would be but one first read.
+        source_id = identity.source_id_of(ledger, edition.address(served.url), (*edition.parts, f"turn {turn}"))
+        floors.append(edition.loop(served.url))
+        firsts.append(_read(edition, served.url, ledger, source_id, "first"))
+        agains.append(_read(edition, served.url, ledger, source_id, "again"))
+    floor, first, again = max(floors), max(firsts), max(agains)
     return [
         Measure(case, f"{edition.loop_name} alone", floor, "rows/s", edition.floor, at_least=True),
         Measure(case, "first read", first, "rows/s"),

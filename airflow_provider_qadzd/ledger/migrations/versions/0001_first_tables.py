@@ -492,6 +492,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("source_id", "kind", "record_key", name=op.f("pk_qadzd_qad_record")),
         comment="The last payload of each QAD customer and contact. `contradicted`: one read gave two different.",
     )
+    if op.get_context().dialect.name == "postgresql":
+        # Each read notes itself in every row. With room in each page no index is written for that: half the time, and
+        # the table stays as it is instead of growing by itself with each read (seen: 50 to 116 MB in four).
+        op.execute("ALTER TABLE qadzd_qad_record SET (fillfactor = 50)")
     op.create_table(
         "qadzd_rate_budget",
         sa.Column(
