@@ -139,12 +139,15 @@ class World:
 
     def apply(self, plan: Plan, owner: str = "run", hands: int = 1) -> Row:
         """Step to the end, as the operator does, and answer with the report."""
-        applier = self.applier(plan, owner, hands=hands)
-        for _ in range(500):
+        return self.to_the_end(self.applier(plan, owner, hands=hands)).report
+
+    def to_the_end(self, applier: Applier) -> Done:
+        """Step as often as the applier asks for it, and once a minute where a job takes long: some take hours."""
+        for turn in range(500):
             state = applier.step()
             if isinstance(state, Done):
-                return state.report
-            self.clock.sleep(max(0.0, state.until - self.clock.time()))
+                return state
+            self.clock.sleep(max(0.0, state.until - self.clock.time(), 60.0 if turn > 50 else 0.0))
         raise AssertionError("apply does not come to an end")
 
     def apply_through(self, plan: Plan, owner: str = "run", hands: int = 1) -> Row:

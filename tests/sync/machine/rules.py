@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from airflow_provider_qadzd.errors import FixFirst, TryLater
-from airflow_provider_qadzd.sync.apply import Applier, Done
+from airflow_provider_qadzd.sync.apply import Applier
 from airflow_provider_qadzd.sync.draft import Plan
 from tests.sync.machine.edits import Edits
 from tests.sync.machine.fate import (
@@ -174,12 +174,7 @@ class AccountsMachine(Edits):
     def to_the_end(self, owner: str) -> None:
         applier = self.runs[owner].applier
         assert applier is not None
-        for _ in range(300):
-            state = applier.step()
-            if isinstance(state, Done):
-                return
-            self.world.clock.sleep(max(0.0, state.until - self.world.clock.time()))
-        raise AssertionError("apply does not come to an end")
+        self.world.to_the_end(applier)
 
     @rule(owner=OWNERS)
     def run(self, owner: str) -> None:
