@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 
 from airflow_provider_qadzd.sandbox import Sandbox
-from airflow_provider_qadzd.sandbox.demo.processes import Progress, Service, free_ports
-from airflow_provider_qadzd.sandbox.demo.standalone import Place, airflow_environment
+from airflow_provider_qadzd.sandbox.demo.standalone import Place
+from tests.edge.api_server import api_server
 from tests.edge.conftest import zendesk_connection
 
 selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -32,55 +28,18 @@ pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no Chromium: apt-get install chromium chromium-driver brings one"
 )
 SCREENSHOTS = Path(__file__).parents[3] / "build"
-AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
 
 @pytest.fixture
 def airflow(one_sandbox: Sandbox, tmp_path: Path) -> Iterator[Place]:
     """A running api-server with one user and a connection that asks for consent."""
     one_sandbox.post_control("/_sandbox/reset", {})
-    ports = free_ports(3)
-    place = Place(tmp_path, tmp_path / "dags", *ports)
-    for folder in (place.home, place.dags):
-        folder.mkdir()
-    (place.home / "passwords.json").write_text(json.dumps({"admin": place.password}))
     more = {
         "AIRFLOW_CONN_ZENDESK_DEFAULT": zendesk_connection(one_sandbox.url, auth="authorization_code"),
-        "QADZD_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db",
         "AIRFLOW__API__WORKERS": "2",  # what one of them begins, the other can go on with
     }
-    environment = airflow_environment(place, more)
-    progress = Progress()
-    migrated = Service(
-        "The migration", [AIRFLOW, "db", "migrate"], environment, tmp_path / "migrate.log", signal.SIGINT
-    )
-    server = Service("Airflow", [AIRFLOW, "api-server"], environment, tmp_path / "api.log", signal.SIGINT)
-    migrated.start()
-    progress.until("Airflow's tables", lambda: (ended(migrated), ""), 120, pause=0.2)
-    server.start()
-    progress.watch(server)
-    try:
-        progress.until("the api-server", lambda: (answers(place), ""), 120, pause=0.2)
+    with api_server(tmp_path, more) as place:
         yield place
-    finally:
-        server.stop()
-
-
-def ended(service: Service) -> bool | None:
-    """True once a process that ends by itself has ended well."""
-    process = service._process
-    assert process is not None
-    code = process.poll()
-    assert code in (None, 0), service.log_tail()
-    return None if code is None else True
-
-
-def answers(place: Place) -> bool | None:
-    """True once the api-server does."""
-    try:
-        return requests.get(f"{place.url}/api/v2/monitor/health", timeout=5).ok or None
-    except requests.ConnectionError:
-        return None
 
 
 @pytest.fixture
