@@ -48,7 +48,7 @@ _BELOW = {"words", "qad", "zendesk", "decisions", "mapping file", "doing", "memo
 _DIALECT = {"requests", "cryptography", "msgspec", "tenacity"}
 MAY_IMPORT = {
     "package": set[str](),
-    "words": {"words"},
+    "words": {"words", "msgspec"},
     "qad": {"words", "qad", *_DIALECT, "msgspec", "jinja2", "lxml", "python_multipart"},
     "zendesk": {"words", "zendesk", *_DIALECT},
     "decisions": {"words", "decisions"},
