@@ -11,13 +11,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger.applying import ApplierLease, prolong
 from airflow_provider_qadzd.ledger.bulk import upsert
 from airflow_provider_qadzd.ledger.identity import Flow
-from airflow_provider_qadzd.ledger.schema import audit_entry, change_item, is_open, link, plan, wanted
+from airflow_provider_qadzd.ledger.schema import (
+    audit_entry,
+    change_item,
+    is_open,
+    is_planned,
+    is_sent,
+    link,
+    plan,
+    wanted,
+)
 from airflow_provider_qadzd.ledger.schema import flow as of_flow
 from airflow_provider_qadzd.ledger.store import Ledger, chunks, insert_into
 from airflow_provider_qadzd.ledger.tombstones import READ_FROM, Marks, marks_in
@@ -161,26 +183,27 @@ SINGLY = 2
 """From so many attempts on, a change is sent by itself."""
 
 
-def planned(ledger: Ledger, flow: Flow, kind: Kind, most: Sequence[int], after: int = 0) -> list[Change]:
-    """The next changes of `kind` to send, all of one operation and as many attempts, oldest first.
+def planned(
+    ledger: Ledger, flow: Flow, kind: Kind, most: Sequence[int], after: Change | None = None
+) -> list[Change]:  # fmt: skip
+    """The next changes of `kind` to send, all of one operation and as many attempts: the least tried, the oldest first.
 
-    `most` is how many to take by the number of attempts; its last entry holds for more of them. Only changes whose id
-    is above `after`.
+    `most` is how many to take by the number of attempts; its last entry holds for more of them. With `after`, only
+    those that come after that one and were tried as often.
     """
     c = change_item.c
-    open_of_kind = and_(
-        c.flow_id == flow.flow_id, c.kind == kind, c.change_state == "planned", c.change_id > after
-    )  # fmt: skip
+    waiting = and_(c.flow_id == flow.flow_id, c.kind == kind, is_planned(change_item))
+    if after is not None:
+        waiting = and_(waiting, c.attempts == after.attempts, c.change_id > after.change_id)
     with ledger.reading() as tx:
         # What went wrong before goes last: it may go wrong again, and stop the run.
-        oldest = select(change_item).where(open_of_kind).order_by(c.attempts, c.change_id).limit(1)
-        first = tx.execute(oldest).one_or_none()
+        in_turn = select(change_item).order_by(c.attempts, c.change_id)
+        first = tx.execute(in_turn.where(waiting).limit(1)).one_or_none()
         if first is None:
             return []
         tried = c.attempts >= SINGLY if first.attempts >= SINGLY else c.attempts == first.attempts
-        alike, limit = and_(c.operation == first.operation, tried), most[min(first.attempts, len(most) - 1)]
-        rows = tx.execute(select(change_item).where(open_of_kind, alike).order_by(c.change_id).limit(limit))
-        return list(rows.all())
+        limit = most[min(first.attempts, len(most) - 1)]
+        return list(tx.execute(in_turn.where(waiting, c.operation == first.operation, tried).limit(limit)).all())
 
 
 def in_flight(ledger: Ledger, flow: Flow, kind: Kind | None = None) -> list[Change]:
@@ -221,7 +244,7 @@ def jobs_in_flight(ledger: Ledger, account_id: int) -> int:
     """How many of the Zendesk account's jobs carry our changes, of whichever flow."""
     c = change_item.c
     asked = select(func.count(c.job_id.distinct())).where(
-        c.account_id == account_id, is_open(change_item), c.change_state == "sent", c.job_id != ""
+        c.account_id == account_id, is_sent(change_item), c.job_id != ""
     )
     with ledger.reading() as tx:
         return int(tx.execute(asked).scalar_one())

@@ -253,6 +253,8 @@ change_item = _table(
     Column("ended_at", String),
     _required("run", String, server_default=""),
     _required("released", Boolean, server_default=text("false")),  # a replay lifted what this refusal holds back
+    Index("qadzd_change_item_next", "flow_id", "kind", "attempts", "change_id", **_where("change_state='planned'")),
+    Index("qadzd_change_item_in_a_job", "account_id", "job_id", **_where("change_state='sent'")),
     Index("qadzd_change_item_one_open", "account_id", "kind", "target", unique=True, **_where("change_state<>'done'")),
     Index(None, "flow_id", "change_state", "kind", "change_id"),
     Index(None, "plan_id", "change_id"),
@@ -485,3 +487,13 @@ customer_tickets = table(
 def is_open(item: FromClause) -> ColumnElement[bool]:
     """That a change is not over, in the words of its partial indexes: SQLite takes one only for a constant."""
     return item.c.change_state != literal_column("'done'")
+
+
+def is_planned(item: FromClause) -> ColumnElement[bool]:
+    """That a change waits to be sent, in the words of the index that tells the next one."""
+    return item.c.change_state == literal_column("'planned'")
+
+
+def is_sent(item: FromClause) -> ColumnElement[bool]:
+    """That a change was sent, in the words of the index of those that a job carries."""
+    return item.c.change_state == literal_column("'sent'")

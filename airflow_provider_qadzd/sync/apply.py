@@ -233,10 +233,10 @@ class Applier:
             self._observe("user", ids=self.pairs.user_ids(items))
             self.writes += self.moves.send(lease, items, self.owner)
             return
-        missing, attempts = self.pairs.missing(items, self.owner), items[0].attempts
+        missing = self.pairs.missing(items, self.owner)
         while len(items) == CHUNK > len(missing):
-            items = changes.planned(self.ledger, self.flow, kind, CHUNKS, after=items[-1].change_id)
-            if not items or items[0].attempts != attempts or items[0].operation in OPERATIONS:
+            items = changes.planned(self.ledger, self.flow, kind, CHUNKS, after=items[-1])
+            if not items or items[0].operation in OPERATIONS:
                 break
             missing += self.pairs.missing(items, self.owner)[: CHUNK - len(missing)]
         if missing:

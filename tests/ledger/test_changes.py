@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from airflow_provider_qadzd.errors import TryLater
 from airflow_provider_qadzd.ledger import Ledger, changes, plans
@@ -108,6 +109,26 @@ def test_a_new_plan_supersedes_what_was_not_sent(ledger: Ledger) -> None:
     assert states == [("sent", ""), ("unknown", ""), ("done", "superseded"), ("planned", "")]
     assert [item.change_id for item in changes.in_flight(ledger, flow)] == ids[:2]
     assert changes.in_flight(ledger, flow, "user") == []
+
+
+def test_what_each_step_asks_does_not_depend_on_how_much_is_planned(tmp_path: Path) -> None:
+    """Which changes are next and how many jobs run is read off an index of just these, in its order."""
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db").opened()
+    flow = a_flow(ledger)
+    plan_changes(ledger, flow, a_change("C1"), a_change("C2"))
+    asked: list[tuple[str, Any]] = []
+    event.listen(ledger.engine, "after_cursor_execute", lambda _1, _2, sql, values, *_: asked.append((sql, values)))
+    (first,) = changes.planned(ledger, flow, "organization", (1,))
+    (second,) = changes.planned(ledger, flow, "organization", (1,), after=first)
+    assert (first.record_key, second.record_key) == ("C1", "C2")
+    assert changes.jobs_in_flight(ledger, flow.account_id) == 0
+    questions = [one for one in asked if one[0].startswith("SELECT")]
+    with ledger.reading() as tx:
+        looks = [tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all() for sql, values in questions]
+    *next_ones, jobs = ([row[3] for row in steps] for steps in looks)
+    assert len(next_ones) == 4
+    assert [step for step in next_ones if len(step) != 1 or "INDEX qadzd_change_item_next" not in step[0]] == []
+    assert "INDEX qadzd_change_item_in_a_job" in jobs[0]
 
 
 def test_planned_changes_come_alike(ledger: Ledger) -> None:

@@ -103,6 +103,22 @@ def upgrade() -> None:
     )
     op.create_index("qadzd_change_item_of_record", "qadzd_change_item", ["flow_id", "kind", "record_key"], unique=False)
     op.create_index(
+        "qadzd_change_item_in_a_job",
+        "qadzd_change_item",
+        ["account_id", "job_id"],
+        unique=False,
+        sqlite_where=sa.text("change_state='sent'"),
+        postgresql_where=sa.text("change_state='sent'"),
+    )
+    op.create_index(
+        "qadzd_change_item_next",
+        "qadzd_change_item",
+        ["flow_id", "kind", "attempts", "change_id"],
+        unique=False,
+        sqlite_where=sa.text("change_state='planned'"),
+        postgresql_where=sa.text("change_state='planned'"),
+    )
+    op.create_index(
         "qadzd_change_item_open_of_record",
         "qadzd_change_item",
         ["flow_id", "kind", "record_key"],
