@@ -37,6 +37,7 @@ from airflow_provider_qadzd.ledger.schema import (
     is_planned,
     is_sent,
     link,
+    mirror,
     plan,
     wanted,
 )
@@ -344,6 +345,11 @@ def keep_memory(ledger: Ledger, flow: Flow, items: Sequence[Change]) -> None:
             if body is not None:
                 more = {name: [*(body.get(name) or []), *entries] for name, entries in item.remember.items()}
                 tx.execute(update(link).where(this).values(body={**body, **more}))
+
+
+def take_stock(ledger: Ledger) -> None:
+    """After outcomes were written: a first load fills these tables from nothing, faster than the database looks."""
+    ledger.take_stock(link, mirror)
 
 
 def outcomes_of(ledger: Ledger, flow: Flow, plan_id: int) -> dict[str, dict[str, int]]:

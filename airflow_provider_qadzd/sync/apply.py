@@ -122,13 +122,16 @@ class Applier:
     # -- what is open --------------------------------------------------------------------------------------------------
 
     def _resolve_open(self) -> None:
-        """Every job that ended is read per row; every change whose answer was lost is looked for in Zendesk."""
-        open_items = changes.in_flight(self.ledger, self.flow)
+        """Every job that ended is read per row; every change whose answer was lost is looked for in Zendesk.
+
+        That fills the tables which the next questions are about, so stock is taken of them.
+        """
         by_job: dict[str, list[Item]] = {}
-        for item in open_items:
+        for item in changes.in_flight(self.ledger, self.flow):
             by_job.setdefault(item.job_id, []).append(item)
         lost = by_job.pop("", [])
         known = {job.id: job for ids in _hundreds(by_job) for job in self.client.jobs.show_many(ids)}
+        due: list[tuple[list[Item], JobStatus | None]] = []
         for job_id, items in by_job.items():
             job = known.get(job_id)
             if job is None:
@@ -137,9 +140,13 @@ class Applier:
             if stuck:
                 log.warning("Job %s does not end; looking for its %s records.", job_id, len(items))
             if job is None or job.done or stuck:
-                self._read_back(items, None if stuck else job)
+                due.append((items, None if stuck else job))
         if lost and self._may_look(lost):
-            self._read_back(lost, None)
+            due.append((lost, None))
+        for sent, ended in due:
+            self._read_back(sent, ended)
+        if due:
+            changes.take_stock(self.ledger)
 
     def _may_look(self, lost: Sequence[Item]) -> bool:
         """A lost request may still be a running job: look once none of its kind is open, or after a while."""
