@@ -5,7 +5,7 @@
     in    Zendesk --webhook--> inbox --drain--\\
           Zendesk --export--------------------- receive --match--> ledger
 
-Words (import only the standard library):
+Words (import the standard library, and msgspec for what comes a hundred thousand times):
     errors      what went wrong, named by what to do next
     findings    what somebody found who looked before anything was done, as checks that end in a verdict
     records     the values both journeys pass along, and the Protocols of budget, token store and clock
